@@ -1,0 +1,76 @@
+# ClawOS. Everything runs inside one pinned tools root (image/tools): 'make help' lists the targets.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# What a target passes on to the programs behind it.
+export BASE ?= debian
+export ARCH ?= x86_64
+export LOCKDOWN KEEP IMAGE
+ENTER := image/tools/enter
+IN_TOOLS := $(ENTER) image/tools/with-python
+
+.PHONY: help setup image run vm vm-stop check format unit test test-vm test-full bench model eval manifest lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run                               boot the image in QEMU, on this terminal (Ctrl-A X leaves)"
+	@echo "  make run CMD='how much memory is free?'  the same unattended: answer, power off"
+	@echo "  make vm SH='systemctl --failed'        run a command line as root in the image"
+	@echo "  LOCKDOWN=none|integrity|confidentiality, KEEP=1 (leave it running) work for run CMD= and vm"
+
+setup: ## make the tools root, llama.cpp and the Python environment (once)
+	@$(IN_TOOLS) true
+
+image: setup ## build the image: build/image/clawos.raw
+	@$(ENTER) image/build
+
+# The image is rebuilt only when something it is made of has changed.
+build/image/clawos.raw: $(shell git ls-files -co --exclude-standard image rootfs kernel policies services docs/specs qa/model/builtin.gguf VERSION 2>/dev/null)
+	@$(MAKE) image
+
+run: build/image/clawos.raw ## boot the image and talk to it; CMD='text' does it unattended
+ifdef CMD
+	@$(ENTER) python3 -m qa.vm run "$$CMD"
+else
+	@$(ENTER) python3 -m qa.vm console
+endif
+export CMD SH REQUESTS
+
+vm: build/image/clawos.raw ## run SH='command' as root in the image
+	@[ -n "$$SH" ] || { echo "make vm: give a command line, as in make vm SH='systemctl --failed'" >&2; exit 2; }
+	@$(ENTER) python3 -m qa.vm root "$$SH"
+
+vm-stop: ## stop a guest that KEEP=1 left running
+	@$(ENTER) python3 -m qa.vm stop
+
+check: setup ## format, lint, types, unit, contract and private-bus tests
+	@$(IN_TOOLS) qa/check
+
+format: setup ## rewrite the Python sources in the one format
+	@$(IN_TOOLS) bash -c 'cd services && ruff format . ../qa && ruff check --fix . ../qa'
+
+unit: setup ## only the tests outside the VM
+	@$(IN_TOOLS) qa/check unit
+
+test: check test-vm ## everything that CI runs
+
+test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
+	@$(IN_TOOLS) python -m pytest qa/system
+
+bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
+	@$(IN_TOOLS) python -m qa.bench
+
+model: ## train the built-in model from its seed and export it (about an hour on two cores)
+	@qa/model/make
+
+eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
+	@[ -n "$$REQUESTS" ] || { echo 'make eval: give REQUESTS=file.jsonl with lines {"id","text"}' >&2; exit 2; }
+	@$(IN_TOOLS) python -m qa.model.requests "$$REQUESTS"
+
+manifest: setup ## write policies/MANIFEST anew after a deliberate change to a frozen spec
+	@$(IN_TOOLS) bash -c 'cd services/src && python -m clawos.core.manifest write'
+
+clean: ## remove build/ (caches stay)
+	rm -rf build

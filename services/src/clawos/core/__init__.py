@@ -1,0 +1,1 @@
+"""What every room shares: names, config, errors, the bus boundary, streams, processes, logging."""

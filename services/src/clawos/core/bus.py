@@ -1,0 +1,299 @@
+"""The bus boundary: the one place where Python meets D-Bus, for what we serve and for what we call.
+
+A room's `interface.py` is an `Interface` whose async members are marked `@method` and annotated with the
+D-Bus types below. Declared errors (`ClawError`) cross with name, sentence, hint and fields, as the body `sss`
+of the D-Bus error; anything else becomes `org.clawos.Error.Internal` with an incident id, its details in the
+journal.
+
+Who may call is settled twice: by the bus policy file (per user), and by `caller()` inside a member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import secrets
+import typing
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast import introspection as intr
+from dbus_fast.aio import MessageBus
+from dbus_fast.annotations import DBusSignature
+from dbus_fast.constants import ArgDirection
+from dbus_fast.errors import DBusFastError
+
+from clawos.core.errors import BadRequest, ClawError, Internal, Unavailable, from_reply
+from clawos.core.parse import to_json
+
+log = logging.getLogger(__name__)
+
+Str = Annotated[str, DBusSignature("s")]
+Fd = Annotated[int, DBusSignature("h")]
+"""A file descriptor. One that arrives is the member's to close; one that is returned is closed once sent."""
+
+_DBUS = "org.freedesktop.DBus"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is on the other side of a call, by the bus daemon's word and not the caller's."""
+
+    uid: int
+    unique_name: str
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """The caller of the member that is running."""
+    return _caller.get()
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    call: Callable[..., Awaitable[Any]]
+    arguments: tuple[tuple[str, str], ...]  # (name, D-Bus type)
+    results: tuple[str, ...]
+
+    @property
+    def signature(self) -> str:
+        return "".join(kind for _, kind in self.arguments)
+
+
+def method[F: Callable[..., Awaitable[Any]]](function: F) -> F:
+    """Mark an async member as a bus method; its bus name is its name in CamelCase."""
+    function.__dict__["__bus_method__"] = True
+    return function
+
+
+def _dbus_type(annotation: Any) -> str:
+    for extra in getattr(annotation, "__metadata__", ()):
+        if isinstance(extra, DBusSignature):
+            return extra.signature
+    raise TypeError(f"{annotation!r} carries no D-Bus type")
+
+
+def _member(call: Callable[..., Awaitable[Any]]) -> _Member:
+    hints = typing.get_type_hints(call, include_extras=True)
+    returned = hints.pop("return", type(None))
+    if returned is type(None):
+        results: tuple[str, ...] = ()
+    elif typing.get_origin(returned) is tuple:
+        results = tuple(_dbus_type(part) for part in typing.get_args(returned))
+    else:
+        results = (_dbus_type(returned),)
+    arguments = tuple((name, _dbus_type(hint)) for name, hint in hints.items())
+    name = "".join(part.capitalize() for part in call.__name__.split("_"))
+    return _Member(name, call, arguments, results)
+
+
+class Interface:
+    """Base of a room's bus face."""
+
+    def __init__(self) -> None:
+        self.members = {
+            m.name: m
+            for _, f in inspect.getmembers(self, inspect.iscoroutinefunction)
+            if getattr(f, "__bus_method__", False)
+            for m in [_member(f)]
+        }
+
+    def describe(self, name: str) -> str:
+        """Introspection XML of this interface under the given bus interface name, docstrings included."""
+        methods = [
+            intr.Method(
+                m.name,
+                [intr.Arg(kind, ArgDirection.IN, name) for name, kind in m.arguments],
+                [intr.Arg(kind, ArgDirection.OUT) for kind in m.results],
+            )
+            for m in self.members.values()
+        ]
+        node = intr.Node.default()
+        node.interfaces.append(intr.Interface(name, methods=methods))
+        return node.tostring()
+
+
+class Bus:
+    """A connection that can serve one interface and call others."""
+
+    def __init__(self, connection: MessageBus) -> None:
+        self._connection = connection
+        self._uids: dict[str, int] = {}
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        connection.add_message_handler(self._on_message)
+        self._served: tuple[str, str, Interface] | None = None
+
+    @classmethod
+    async def connect(cls, address: str | None = None) -> Bus:
+        """Connect to the system bus, or to the one at `address`. Raises Unavailable."""
+        address = address or os.environ.get("DBUS_SYSTEM_BUS_ADDRESS")
+        try:
+            connection = await MessageBus(
+                bus_address=address, bus_type=BusType.SYSTEM, negotiate_unix_fd=True
+            ).connect()
+        except (OSError, DBusFastError) as error:
+            raise Unavailable(f"no system bus: {error}", "see 'systemctl status dbus'") from None
+        bus = cls(connection)
+        await bus._call_daemon(
+            "AddMatch", "s", f"type='signal',sender='{_DBUS}',member='NameOwnerChanged',arg2=''"
+        )
+        return bus
+
+    async def serve(self, name: str, path: str, interface: Interface) -> None:
+        """Answer calls to `interface` at `path`, then claim the bus name. Raises Unavailable if taken."""
+        self._served = (path, name, interface)
+        do_not_queue = 4
+        (answer,) = await self._call_daemon("RequestName", "su", name, do_not_queue)
+        if answer not in (1, 4):
+            raise Unavailable(f"the bus name {name} is taken", f"stop the other {name} first")
+
+    def on_vanish(self, unique_name: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once when a peer leaves the bus. Returns a function that forgets the callback."""
+        watchers = self._watchers.setdefault(unique_name, set())
+        watchers.add(callback)
+        return lambda: watchers.discard(callback)
+
+    async def call(self, name: str, member: str, *arguments: str, fds: tuple[int, ...] = ()) -> list[Any]:
+        """Call `member` of one of our services; strings first, then descriptors, which stay the caller's.
+
+        Raises RemoteError with the service's own error name, or Unavailable when nobody answers.
+        Returned descriptors are ours to close.
+        """
+        path = "/" + name.replace(".", "/")
+        signature = "s" * len(arguments) + "h" * len(fds)
+        return await self._send(name, path, name, member, signature, [*arguments, *range(len(fds))], fds)
+
+    async def wait_closed(self) -> None:
+        await self._connection.wait_for_disconnect()  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._connection.disconnect()
+
+    async def _call_daemon(self, member: str, signature: str, *body: Any) -> list[Any]:
+        path = "/org/freedesktop/DBus"
+        return await self._send(_DBUS, path, _DBUS, member, signature, list(body), ())
+
+    async def _send(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: list[Any],
+        fds: tuple[int, ...],
+    ) -> list[Any]:
+        try:
+            reply = await self._connection.call(
+                Message(
+                    destination=destination,
+                    path=path,
+                    interface=interface,
+                    member=member,
+                    signature=signature,
+                    body=body,
+                    unix_fds=list(fds),
+                )
+            )
+        except (EOFError, OSError) as error:
+            raise Unavailable(f"the system bus went away: {error}", "see 'systemctl status dbus'") from None
+        if reply is None:
+            raise Unavailable("the system bus went away", "see 'systemctl status dbus'")
+        if reply.message_type is MessageType.ERROR:
+            raise from_reply(destination, reply.error_name or "", reply.body)
+        return (
+            [reply.unix_fds[v] if s == "h" else v for s, v in zip(reply.signature, reply.body, strict=True)]
+            if "h" in reply.signature
+            else reply.body
+        )
+
+    def _on_message(self, message: Message) -> bool:
+        if message.message_type is MessageType.SIGNAL:
+            if message.member == "NameOwnerChanged" and message.sender == _DBUS and not message.body[2]:
+                gone = message.body[0]
+                self._uids.pop(gone, None)
+                for callback in tuple(self._watchers.pop(gone, ())):
+                    callback()
+            return False
+        if message.message_type is not MessageType.METHOD_CALL or self._served is None:
+            return False
+        path, name, interface = self._served
+        if message.path != path:
+            return False
+        if message.interface == "org.freedesktop.DBus.Introspectable":
+            self._reply(message, "s", [interface.describe(name)])
+            return True
+        if message.interface not in (name, None):
+            return False
+        task = asyncio.get_running_loop().create_task(self._answer(interface, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _answer(self, interface: Interface, message: Message) -> None:
+        """The error boundary: whatever a member does, one reply goes out, and never the text of a bug."""
+        member = interface.members.get(message.member or "")
+        unclaimed = list(message.unix_fds)
+        try:
+            if member is None or member.signature != message.signature:
+                raise BadRequest(f"no method {message.member}({message.signature})", "see busctl introspect")
+            _caller.set(Caller(await self._uid_of(message.sender or ""), message.sender or ""))
+            arguments = [
+                message.unix_fds[value] if kind == "h" else value
+                for (_, kind), value in zip(member.arguments, message.body, strict=True)
+            ]
+            unclaimed = []
+            result = await member.call(*arguments)
+            values = () if not member.results else result if len(member.results) > 1 else (result,)
+            self._reply(message, "".join(member.results), list(values))
+        except ClawError as error:
+            self._reply_error(message, error)
+        except Exception:
+            incident = secrets.token_hex(4)
+            log.exception("incident %s in %s", incident, message.member, extra={"CLAWOS_INCIDENT": incident})
+            self._reply_error(
+                message,
+                Internal(
+                    f"something went wrong inside {type(interface).__name__}",
+                    f"see 'journalctl CLAWOS_INCIDENT={incident}'",
+                    incident=incident,
+                ),
+            )
+        finally:
+            for fd in unclaimed:
+                os.close(fd)
+
+    async def _uid_of(self, unique_name: str) -> int:
+        if unique_name not in self._uids:
+            (uid,) = await self._call_daemon("GetConnectionUnixUser", "s", unique_name)
+            self._uids[unique_name] = uid
+        return self._uids[unique_name]
+
+    def _reply(self, message: Message, signature: str, values: list[Any]) -> None:
+        fds = [v for s, v in zip(signature, values, strict=True) if s == "h"]
+        body = [fds.index(v) if s == "h" else v for s, v in zip(signature, values, strict=True)]
+        sent = self._connection.send(Message.new_method_return(message, signature, body, fds))
+
+        def close_ours(_: Any) -> None:
+            for fd in fds:
+                os.close(fd)
+
+        sent.add_done_callback(close_ours)
+
+    def _reply_error(self, message: Message, error: ClawError) -> None:
+        reply = Message.new_error(message, error.bus_name, error.message)
+        reply.signature = "sss"
+        reply.body = [error.message, error.hint, to_json(error.fields)]
+        self._connection.send(reply)

@@ -1,0 +1,116 @@
+"""The bus boundary, over a real private bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from clawos.core.bus import Bus, Fd, Interface, Str, caller, method
+from clawos.core.errors import BadRequest, RemoteError, Unavailable
+from clawos.core.stream import Writer, read_json_lines
+
+NAME = "org.clawos.Test1"
+
+Connect = Callable[[], Awaitable[Bus]]
+
+
+class Echo(Interface):
+    @method
+    async def echo(self, text: Str) -> Str:
+        """Give the text back."""
+        return text
+
+    @method
+    async def who(self) -> Str:
+        return str(caller().uid)
+
+    @method
+    async def refuse(self) -> None:
+        raise BadRequest("no such thing", "ask for another", thing="x")
+
+    @method
+    async def bug(self) -> None:
+        raise KeyError("secret-text")
+
+    @method
+    async def stream(self, text: Str) -> tuple[Str, Fd]:
+        fd, writer = await Writer.open()
+        await writer.send_json({"type": "text", "text": text})
+        await writer.close()
+        return "id", fd
+
+    @method
+    async def read(self, source: Fd) -> Str:
+        with os.fdopen(source, "rb") as f:
+            return f.read().decode()
+
+
+@pytest.fixture
+async def pair(connect: Connect) -> Bus:
+    server = await connect()
+    await server.serve(NAME, "/org/clawos/Test1", Echo())
+    return await connect()
+
+
+async def test_values_go_there_and_back(pair: Bus) -> None:
+    assert await pair.call(NAME, "Echo", "höi") == ["höi"]
+
+
+async def test_caller_is_named_by_the_daemon(pair: Bus) -> None:
+    assert await pair.call(NAME, "Who") == [str(os.getuid())]
+
+
+async def test_declared_error_crosses_whole(pair: Bus) -> None:
+    with pytest.raises(RemoteError) as error:
+        await pair.call(NAME, "Refuse")
+    assert error.value.is_a(BadRequest)
+    assert (error.value.message, error.value.hint, error.value.fields) == (
+        "no such thing",
+        "ask for another",
+        {"thing": "x"},
+    )
+
+
+async def test_bug_crosses_as_incident_without_its_text(pair: Bus) -> None:
+    with pytest.raises(RemoteError) as error:
+        await pair.call(NAME, "Bug")
+    assert error.value.error_name == "org.clawos.Error.Internal"
+    assert "secret-text" not in error.value.message + error.value.hint
+    assert len(str(error.value.fields["incident"])) == 8
+
+
+async def test_wrong_signature_is_refused(pair: Bus) -> None:
+    with pytest.raises(RemoteError, match="no method Echo"):
+        await pair.call(NAME, "Echo")
+
+
+async def test_streams_travel_as_descriptors(pair: Bus) -> None:
+    _, fd = await pair.call(NAME, "Stream", "hello")
+    assert [e async for e in read_json_lines(fd)] == [{"type": "text", "text": "hello"}]
+
+
+async def test_descriptors_can_be_sent(pair: Bus) -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, b"payload")
+    os.close(write_fd)
+    assert await pair.call(NAME, "Read", fds=(read_fd,)) == ["payload"]
+    os.close(read_fd)
+
+
+async def test_nobody_there_names_the_unit(connect: Connect) -> None:
+    client = await connect()
+    with pytest.raises(Unavailable) as error:
+        await client.call("org.clawos.Nobody1", "Anything")
+    assert error.value.fields["unit"] == "clawos-nobody"
+
+
+async def test_vanished_peer_is_noticed(connect: Connect) -> None:
+    server, client = await connect(), await connect()
+    gone = asyncio.Event()
+    assert client._connection.unique_name
+    server.on_vanish(client._connection.unique_name, gone.set)
+    await client.close()
+    await asyncio.wait_for(gone.wait(), 5)
