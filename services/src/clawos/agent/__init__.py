@@ -1,0 +1,1 @@
+"""The agent: sessions, the tool loop, the tool registry and the permission to run a call."""
