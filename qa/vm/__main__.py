@@ -14,6 +14,7 @@ import argparse
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def say(text: str) -> None:
 def guest_for(lockdown: str, *, console: str = "file", unattended: bool) -> Guest:
     if lockdown not in LOCKDOWNS:
         raise VmError(f"LOCKDOWN={lockdown} is none of {', '.join(LOCKDOWNS)}")
-    image = Path(os.environ.get("IMAGE", "build/image/clawos.raw"))
+    image = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
     if not image.exists():
         raise VmError(f"no image at {image}; run 'make image'")
     # One folder a lockdown mode: they may run side by side. The terminal's disk is kept between runs.
@@ -107,7 +108,7 @@ def main() -> int:
                         machine.stop()
                         say(f"stopped ({mode})")
                 return 0
-    except VmError as error:
+    except (VmError, OSError, subprocess.CalledProcessError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:

@@ -1,0 +1,59 @@
+"""One boot of the image, shared by all system tests; each test leaves it as it found it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qa.vm.machine import Channel, Machine, Output, harness_credentials
+from qa.vm.qemu import Guest
+
+IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    directory = Path("build/vm/test").absolute()
+    Machine(Guest(directory, IMAGE)).stop(timeout_s=1)
+    shutil.rmtree(directory, ignore_errors=True)
+    made = Machine(Guest(directory, IMAGE, harness_credentials() | {"passwd.hashed-password.claw": b"!*"}))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def channel(machine: Machine) -> Iterator[Channel]:
+    made = machine.wait_for_channel()
+    made.run("systemctl is-system-running --wait", 300)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def root(channel: Channel) -> Callable[..., Output]:
+    """Run a shell command line as root in the guest."""
+    return channel.run
+
+
+@pytest.fixture(scope="session")
+def user(channel: Channel) -> Callable[..., Output]:
+    """Run clawsh with the given arguments as the ordinary user `claw`, without a terminal."""
+
+    def run(*arguments: str, stdin: str | None = None, timeout_s: float = 300) -> Output:
+        command = "runuser -u claw -- env HOME=/home/claw TERM=dumb " + shlex.join(["clawsh", *arguments])
+        if stdin is not None:
+            command = f"printf %s {shlex.quote(stdin)} | {command}"
+        return channel.run(command, timeout_s)
+
+    return run
+
+
+def json_lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,130 @@
+"""The product in one sentence: plain language in, a sandboxed call, an answer out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from qa.system.conftest import json_lines
+from qa.vm.machine import Output
+
+Run = Callable[..., Output]
+
+QUESTION = "how much memory is free?"
+
+
+def test_question_is_answered(user: Run) -> None:
+    done = user("-c", QUESTION)
+    assert done.status == 0, done.stderr
+    assert re.search(r"\d.*(GiB|MiB).*free", done.text), done.text
+
+
+def test_answer_is_the_truth(user: Run, root: Run) -> None:
+    total_kib = int(root("awk '/^MemTotal/ {print $2}' /proc/meminfo").text)
+    shown = user("-c", QUESTION).text
+    numbers = [float(n) * (1 if unit == "GiB" else 1 / 1024) for n, unit in re.findall(r"([\d.]+) (GiB|MiB)", shown)]
+    assert any(abs(n - total_kib / 2**20) < 0.06 for n in numbers), shown
+
+
+def test_login_shell_by_su(root: Run) -> None:
+    done = root(f"su -l claw -c '{QUESTION}'", 300)
+    assert done.status == 0
+    assert "free" in done.text
+
+
+def test_events_as_json(user: Run) -> None:
+    done = user("--json", "-c", QUESTION)
+    events = json_lines(done.text)
+    kinds = [e["type"] for e in events]
+    assert "tool_call" in kinds
+    assert "tool_result" in kinds
+    call = next(e for e in events if e["type"] == "tool_call")
+    assert call["tool"] == "memory.usage"
+
+
+def test_plan_runs_nothing(user: Run, root: Run) -> None:
+    before = root("journalctl -b -q -u clawos-isolator -o cat | wc -l").text
+    done = user("--plan", "-c", QUESTION)
+    assert done.status == 0
+    assert "memory.usage" in done.text
+    assert root("journalctl -b -q -u clawos-isolator -o cat | wc -l").text == before
+
+
+@pytest.mark.parametrize(
+    ("request_text", "tool"),
+    [
+        ("what time is it?", "time.now"),
+        ("how long has this machine been up?", "system.uptime"),
+        ("how busy is the cpu?", "cpu.load"),
+        ("how much disk space is left?", "disk.usage"),
+        ("list the files in /etc", "file.list"),
+        ("show me the running processes", "process.list"),
+        ("which services have failed?", "unit.list"),
+        ("status of dbus", "unit.status"),
+        ("show the last 5 lines of the log", "journal.show"),
+        ("what is my ip address?", "network.show"),
+        ("which kernel version is this?", "system.version"),
+        ("what is 12 * 34?", "math.eval"),
+    ],
+)
+def test_each_kind_of_question(user: Run, request_text: str, tool: str) -> None:
+    done = user("--json", "-c", request_text)
+    events = json_lines(done.text)
+    result = [e for e in events if e["type"] == "tool_result"]
+    assert [e["tool"] for e in result] == [tool], done.text
+    assert result[0]["ok"], done.text
+    assert str(result[0]["output"]).strip(), done.text
+
+
+def test_piped_requests(user: Run) -> None:
+    done = user(stdin=QUESTION + "\n")
+    assert done.status == 0
+    assert "free" in done.text
+    assert "\x1b" not in done.text
+
+
+def test_dangerous_call_with_nobody_to_ask(user: Run, root: Run) -> None:
+    done = user("-c", "stop the polkit service")
+    assert done.status == 4, (done.text, done.stderr)
+    assert root("systemctl show -P NRestarts polkit").status == 0
+
+
+def test_command_in_the_sandbox(user: Run) -> None:
+    assert user("-c", "!echo hello").text == "hello\n"
+    assert user("-c", "!exit 7").status == 7
+    assert user("-c", "!kill -TERM $$").status == 128 + 15
+
+
+def test_bytes_pass_unchanged(user: Run) -> None:
+    assert user("-c", r"!printf '\000\377\033[31m'").stdout == b"\0\xff\x1b[31m"
+
+
+def test_files_of_the_user_persist_between_calls(user: Run) -> None:
+    assert user("-c", "!echo kept > note.txt").status == 0
+    assert user("-c", "read the file note.txt").text.find("kept") >= 0
+    assert user("-c", "!rm note.txt").status == 0
+
+
+def test_usage_error(user: Run) -> None:
+    assert user("--no-such-option").status == 2
+
+
+def test_conversation_survives_a_restart(user: Run, root: Run) -> None:
+    user("-c", QUESTION)
+    root("systemctl restart clawos-agent")
+    history = root("runuser -u claw -- env HOME=/home/claw TERM=dumb clawsh -c /history", 120)
+    assert QUESTION in history.text, history.text
+
+
+def test_agent_down_is_said_plainly(user: Run, root: Run) -> None:
+    root("systemctl mask --runtime --now clawos-agent")
+    try:
+        done = user("-c", QUESTION)
+        assert done.status == 1
+        assert b"clawos-agent" in done.stderr
+        assert b"journalctl" in done.stderr
+        assert b"Traceback" not in done.stderr
+    finally:
+        root("systemctl unmask --runtime clawos-agent; systemctl start clawos-agent")

@@ -1,0 +1,154 @@
+"""The sandbox under the real cgroup controllers: limits hold, nothing is left over, nothing gets out.
+
+Each protection has its positive control: the same act works outside the sandbox, or with a higher limit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from qa.vm.machine import Output
+
+Run = Callable[..., Output]
+
+CGROUP = "/sys/fs/cgroup/system.slice/clawos-isolator.service"
+
+
+def leftovers(root: Run) -> str:
+    """Processes of the sandbox users and cgroups of calls; empty when all is clean."""
+    return root(f"pgrep -lu clawos-sandbox,clawos-units; find {CGROUP} -mindepth 1 -type d ! -name supervisor").text
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(root: Run) -> object:
+    yield
+    deadline = time.monotonic() + 30
+    while (left := leftovers(root)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert left == ""
+
+
+def limit_of_last_call(root: Run) -> str:
+    return root("journalctl -b -q -u clawos-isolator -o cat --output-fields=CLAWOS_LIMIT CLAWOS_LIMIT -n 1").text
+
+
+def test_memory_limit(user: Run, root: Run) -> None:
+    started = time.monotonic()
+    done = user("-c", "!tail /dev/zero", timeout_s=200)
+    assert done.status == 128 + 9
+    assert time.monotonic() - started < 200
+    assert "memory" in root("journalctl -b -q -u clawos-isolator -o verbose -n 5").text
+    assert root("systemctl is-active clawos-isolator").text.strip() == "active"
+    control = root("systemd-run -q --pipe -p MemoryMax=1G sh -c 'head -c 450000000 /dev/zero | tail | wc -c'", 200)
+    assert control.text.strip() == "450000000", "the control needs more than the limit and must succeed"
+
+
+def test_fork_bomb_is_contained(user: Run, root: Run) -> None:
+    done = user("-c", "!bomb() { bomb | bomb & }; bomb; sleep 5; echo survived", timeout_s=300)
+    assert done.status in (0, 1, 2, 124, 137, 254), done
+    assert root("true").status == 0
+    assert int(root("ps -e --no-headers | wc -l").text) < 300
+
+
+def test_memory_and_pids_are_set_for_each_call(user: Run, root: Run) -> None:
+    root("(runuser -u claw -- env HOME=/home/claw clawsh -c '!sleep 20' >/dev/null 2>&1 &)")
+    deadline = time.monotonic() + 60
+    found: list[str] = []
+    while not found and time.monotonic() < deadline:
+        found = root(f"find {CGROUP} -mindepth 1 -type d ! -name supervisor").text.split()
+    assert found, "no cgroup of the call appeared"
+    leaf = found[-1]
+    values = root(f"cd {leaf} && cat memory.max memory.swap.max pids.max cpu.max memory.oom.group").text.split("\n")
+    assert values[0] == "402653184"
+    assert values[1] == "0"
+    assert values[2] == "128"
+    assert values[3].split()[0] != "max"
+    assert values[4] == "1"
+    time.sleep(22)
+
+
+def test_output_flood_is_cut(user: Run) -> None:
+    done = user("-c", "!yes", timeout_s=200)
+    assert done.status != 0
+    assert len(done.stdout) <= 5 << 20
+
+
+def test_daemon_does_not_outlive_its_call(user: Run) -> None:
+    # the autouse fixture looks for what is left
+    assert user("-c", "!trap '' TERM; (setsid sleep 600 &) ; exit 0").status == 0
+
+
+def test_vanished_caller_takes_the_sandbox_along(root: Run) -> None:
+    root("timeout -s KILL 10 runuser -u claw -- env HOME=/home/claw clawsh -c '!sleep 600'", 60)
+
+
+def test_killed_isolator_leaves_no_sandbox(root: Run) -> None:
+    root("(runuser -u claw -- env HOME=/home/claw clawsh -c '!sleep 600' >/dev/null 2>&1 &)")
+    deadline = time.monotonic() + 60
+    while "sleep" not in leftovers(root) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "sleep" in leftovers(root)
+    root("systemctl kill -s KILL --kill-whom=main clawos-isolator; sleep 3")
+    deadline = time.monotonic() + 60
+    while root("systemctl is-active clawos-isolator").text.strip() != "active" and time.monotonic() < deadline:
+        time.sleep(1)
+    root("systemctl reset-failed clawos-isolator")
+
+
+@pytest.mark.parametrize(
+    ("inside", "control"),
+    [
+        ("cat /etc/shadow", "cat /etc/shadow"),
+        ("touch /usr/x", "touch /run/x && rm /run/x"),
+        ("mount -t tmpfs none /tmp", "mount -t tmpfs none /mnt && umount /mnt"),
+        ("unshare -U true", "unshare -U true"),
+        ("cat /proc/1/environ && ls /proc/1/root/var", "cat /proc/1/environ && ls /proc/1/root/var"),
+        ("ls /var/lib/clawos/agent", "ls /var/lib/clawos/agent"),
+        ("ls /home/claw/../../var/lib/clawos", "ls /home/claw/../../var/lib/clawos"),
+        ("test -e /run/dbus/system_bus_socket", "test -e /run/dbus/system_bus_socket"),
+        ("test -e /dev/vda", "test -e /dev/vda"),
+        ("dmesg", "dmesg"),
+        ("echo 1 > /proc/sys/kernel/sysrq", "echo 0 > /proc/sys/kernel/sysrq"),
+        ("kill -0 2", "kill -0 2"),
+        ("grep -v -e lo: -e Inter -e face /proc/net/dev", "grep -q lo: /proc/net/dev"),
+        (
+            'python3 -c "import socket; socket.socket(socket.AF_INET)"',
+            'python3 -c "import socket; socket.socket(socket.AF_INET)"',
+        ),
+        (
+            'python3 -c "import socket; socket.socket(38, socket.SOCK_SEQPACKET)"',
+            "test -r /proc/crypto",
+        ),
+    ],
+)
+def test_act_fails_inside_and_works_outside(user: Run, root: Run, inside: str, control: str) -> None:
+    assert root(control).status == 0, "positive control"
+    assert user("-c", f"!{inside}").status != 0
+
+
+def test_state_of_the_sandbox(user: Run) -> None:
+    status = user("-c", "!cat /proc/self/status").text
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["NoNewPrivs"] == "1"
+    assert fields["Seccomp"] == "2"
+    assert all(int(fields[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    assert user("-c", "!ls /proc/self/fd | wc -l").text.strip() == "4", "0-2 and ls's own"
+
+
+def test_namespaces_are_its_own(user: Run, root: Run) -> None:
+    names = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+    inside = user("-c", "!for n in " + " ".join(names) + "; do readlink /proc/self/ns/$n; done")
+    outside = root("for n in " + " ".join(names) + "; do readlink /proc/self/ns/$n; done")
+    assert len(inside.text.split()) == len(names)
+    assert not set(inside.text.split()) & set(outside.text.split())
+
+
+def test_status_names_what_holds(root: Run) -> None:
+    reply = root("busctl -j call org.clawos.Isolator1 /org/clawos/Isolator1 org.clawos.Isolator1 Status").text
+    status = json.loads(json.loads(reply)["data"][0])
+    assert status["landlock_abi"] >= 6
+    assert set(status["namespaces"]) >= {"user", "pid", "mnt", "net", "ipc", "uts", "cgroup"}
