@@ -89,10 +89,11 @@ async def connect(bus_address: str) -> AsyncIterator[Callable[[], Awaitable[Bus]
 
 _CALL_AS = """
 import asyncio, json, os, sys
-uid, address, name, member, arguments = json.loads(sys.argv[1])
-os.setgroups([]) ; os.setgid(uid) ; os.setuid(uid)
+# Before the user changes: the packages may stand where only root may look.
 from clawos.core.bus import Bus
 from clawos.core.errors import ClawError
+uid, address, name, member, arguments = json.loads(sys.argv[1])
+os.setgroups([]) ; os.setgid(uid) ; os.setuid(uid)
 async def main():
     try:
         bus = await Bus.connect(address)

@@ -36,10 +36,17 @@ def from_value[T](value: Any, kind: type[T], what: str) -> T:
         raise BadRequest(f"{what}: {error}") from None
 
 
+def _path(kind: type, value: Any) -> Any:
+    """The one type of our settings that TOML and msgspec do not have."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
 def from_toml[T](path: Path, kind: type[T]) -> T:
     """Parse a TOML file. Raises ConfigInvalid naming the file and the path (or line) of what is wrong."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), type=kind)
+        return msgspec.convert(tomllib.loads(path.read_text()), type=kind, dec_hook=_path)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
         raise ConfigInvalid(f"{path}: {error}", "correct the file and try again") from None
     except OSError as error:

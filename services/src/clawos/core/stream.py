@@ -74,9 +74,13 @@ class Writer:
         await self.send(to_json_line(value))
 
     async def close(self) -> None:
-        """Flush and close; never raises for a reader that is gone."""
+        """Flush and close; never raises for a reader that is gone. Cancelled, it drops what is unsent."""
         self._transport.close()
-        await self._protocol.lost.wait()
+        try:
+            await self._protocol.lost.wait()
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
 
     def abort(self) -> None:
         """Close at once; what the reader has not taken yet is lost."""

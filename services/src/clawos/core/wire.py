@@ -1,8 +1,9 @@
 """A blocking client of the bus, for programs that a person waits for.
 
-`clawos.core.bus` serves and calls with asyncio and dbus-fast, which take 100 ms to import on a small machine; a login
-shell that runs one command has 80 ms in all. This client imports nothing beyond `socket`, calls, waits for the
-reply, passes descriptors, and can be woken up by Ctrl-C. It serves nothing and hears no signals.
+`clawos.core.bus` serves and calls with asyncio and dbus-fast, which take 100 ms to import on a small machine;
+a login shell that runs one command has 80 ms in all. This client imports nothing beyond `socket`, calls,
+waits for the reply, passes descriptors, and can be woken up by Ctrl-C. It serves nothing and hears no
+signals.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 _DBUS = "org.freedesktop.DBus"
 _METHOD_CALL, _METHOD_RETURN, _ERROR = 1, 2, 3
-_PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE, _UNIX_FDS = 1, 2, 3, 4, 5, 6, 8, 9
+_PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE, _UNIX_FDS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    9,
+)
 _MAX_FDS = 16
 
 
@@ -70,7 +80,9 @@ class Wire:
             os.close(fd)
         self._fds.clear()
 
-    def room(self, name: str, member: str, *arguments: str, fds: tuple[int, ...] = (), timeout_s: float = 30) -> list[Any]:
+    def room(
+        self, name: str, member: str, *arguments: str, fds: tuple[int, ...] = (), timeout_s: float = 30
+    ) -> list[Any]:
         """Call `member` of one of our services; strings first, then descriptors, which stay the caller's.
 
         Raises RemoteError, Unavailable or Interrupted. Returned descriptors are the caller's to close.
@@ -150,7 +162,9 @@ class Wire:
             line, _, rest = bytes(self._buffer).partition(b"\r\n")
             self._buffer = bytearray(rest)
             if not line.startswith(expected):
-                raise errors.Unavailable("the system bus refused us", "see 'systemctl status dbus'", unit="dbus")
+                raise errors.Unavailable(
+                    "the system bus refused us", "see 'systemctl status dbus'", unit="dbus"
+                )
 
     def _send(self, data: bytes, fds: Sequence[int]) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds).tobytes())] if fds else []
@@ -214,11 +228,14 @@ class Wire:
 
     @staticmethod
     def _gone(why: str) -> errors.Unavailable:
-        return errors.Unavailable(f"the system bus went away: {why}", "see 'systemctl status dbus'", unit="dbus")
+        return errors.Unavailable(
+            f"the system bus went away: {why}", "see 'systemctl status dbus'", unit="dbus"
+        )
 
 
 def _open(address: str, timeout_s: float) -> socket.socket:
-    """Connect to the first address of a D-Bus address list that answers. Only Unix sockets: the bus is local."""
+    """Connect to the first address of a D-Bus address list that answers. Only Unix sockets: the bus is
+    local."""
     failure = OSError(f"no usable address in {address!r}")
     for entry in address.split(";"):
         transport, _, rest = entry.partition(":")

@@ -1,0 +1,151 @@
+"""From the command line to the exit code: 0 done, 1 something is wrong, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clawos import __version__
+from clawos.claw import output
+from clawos.core.errors import PREFIX, ClawError, Unavailable
+
+if TYPE_CHECKING:
+    from clawos.claw.services import Machine
+
+_EPILOG = """\
+examples:
+  claw status                        what runs, which model, how much memory
+  claw doctor                        is this machine as it should be? (as root, for all checks)
+  claw tools unit.restart            what a tool does and what it needs
+  claw model add ~/qwen.gguf qwen    copy a model in, and try it out
+  claw model use qwen                have the agent use it from now on
+
+Services are looked after with systemctl and journalctl; claw shows what they do not.
+Exit codes: 0 done, 1 something is wrong, 2 wrong usage. The manual is claw(8).
+"""
+
+
+class _Exact(argparse.ArgumentParser):
+    """Takes no abbreviations: what a script relies on today must not become ambiguous tomorrow."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the man page and the completion are compared with it."""
+    raw = argparse.RawDescriptionHelpFormatter
+    json_too = _Exact(add_help=False)
+    json_too.add_argument("--json", action="store_true", help="print JSON instead of text")
+    top = argparse.ArgumentParser(
+        prog="claw", description="Look after ClawOS.", epilog=_EPILOG, formatter_class=raw, allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"claw {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Exact)
+    commands.add_parser("status", parents=[json_too], help="show services, model, tools and memory")
+    commands.add_parser("doctor", parents=[json_too], help="check this machine; exit 1 if anything is wrong")
+    tools = commands.add_parser("tools", parents=[json_too], help="list the agent's tools, or describe one")
+    tools.add_argument("name", nargs="?", metavar="NAME", help="name of a tool")
+    model = commands.add_parser("model", help="list, add, use and remove models (as root)")
+    actions = model.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
+    actions.add_parser("list", parents=[json_too], help="list the models")
+    add = actions.add_parser("add", parents=[json_too], help="copy a GGUF file in, after trying it out")
+    add.add_argument("path", type=Path, metavar="PATH", help="the GGUF file")
+    add.add_argument("name", nargs="?", metavar="NAME", help="what to call it (the file's name)")
+    for action, text in (
+        ("use", "make a model the default; it is loaded first"),
+        ("remove", "delete an added model"),
+    ):
+        one = actions.add_parser(action, parents=[json_too], help=text)
+        one.add_argument("name", metavar="NAME", help="name of a model")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run claw. Returns its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except ClawError as error:
+        return _fail(error, as_json=arguments.json)
+    except BrokenPipeError:
+        # What is still buffered has no reader either; without this the interpreter would complain on its way
+        # out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from clawos.claw.services import Machine
+
+    if arguments.command == "doctor":
+        from clawos.claw import doctor
+
+        findings = doctor.collect(show_them=not arguments.json)
+        if arguments.json:
+            output.print_json([finding.as_json() for finding in findings])
+        return doctor.exit_code(findings)
+    machine = Machine.connect()
+    if arguments.command == "status":
+        from clawos.claw import status
+
+        found = status.collect(machine)
+        output.print_json(found) if arguments.json else status.show(found)
+    elif arguments.command == "tools":
+        from clawos.claw import tools
+
+        listed = tools.collect(machine, arguments.name)
+        if arguments.json:
+            output.print_json(listed if arguments.name is None else listed[0])
+        elif arguments.name is None:
+            tools.show_all(listed)
+        else:
+            tools.show_one(listed[0])
+    else:
+        _model(machine, arguments)
+    return 0
+
+
+def _model(machine: Machine, arguments: argparse.Namespace) -> None:
+    from clawos.claw import model
+
+    if arguments.action == "list":
+        models = model.collect(machine)
+        output.print_json(models) if arguments.json else model.show(models)
+        return
+    if arguments.action == "add":
+        name = model.add(machine, arguments.path, arguments.name)
+        said = f"{name} is here; 'claw model use {name}' has the agent use it"
+    elif arguments.action == "use":
+        model.use(machine, name := arguments.name)
+        said = f"the agent uses {name} from now on"
+    else:
+        model.remove(machine, name := arguments.name)
+        said = f"{name} is gone"
+    if arguments.json:
+        output.print_json({"action": arguments.action, "name": name})
+    else:
+        print(output.harmless(said))
+
+
+def _fail(error: ClawError, *, as_json: bool) -> int:
+    name, message, hint = error.bus_name.removeprefix(PREFIX), error.message, error.hint
+    if name.endswith(".AccessDenied"):
+        name, message, hint = "AccessDenied", "you may not ask for this", "run it as root"
+    elif isinstance(error, Unavailable) and "unit" in error.fields:
+        unit = error.fields["unit"]
+        hint = f"see 'systemctl status {unit}' and 'journalctl -u {unit} -n 20'"
+    if as_json:
+        print(json.dumps({"error": {"name": name, "message": message, "hint": hint}}))
+    print(f"claw: {output.harmless(message)}", file=sys.stderr)
+    if hint:
+        print(f"      {output.harmless(hint)}", file=sys.stderr)
+    return 1

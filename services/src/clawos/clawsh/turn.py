@@ -1,0 +1,120 @@
+"""One request, from the words to the exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from clawos.clawsh import exit_codes
+from clawos.clawsh.approval import ask
+from clawos.clawsh.events import Event, EventInvalid
+from clawos.clawsh.interrupt import Interrupts
+from clawos.core.errors import ClawError
+from clawos.core.wire import Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clawos.clawsh.agent import Agent
+    from clawos.clawsh.sink import Sink
+    from clawos.clawsh.view import View
+
+# After Ctrl-C the agent gets this long to end the turn in good order; then we hang up, which ends it too.
+CANCEL_S = 5
+_MAX_LINE = 4 * 1024 * 1024
+
+
+class Person:
+    """Somebody at a terminal who can be asked."""
+
+    def __init__(self, screen: Sink, keyboard: int) -> None:
+        self.screen, self.keyboard = screen, keyboard
+
+
+def run(agent: Agent, view: View, text: str, *, plan: bool = False, person: Person | None = None) -> int:
+    """Carry out one request. Returns an exit code; raises ReaderGone when nobody reads our output."""
+    with Interrupts() as interrupts:
+        agent.wire.wake_fd = interrupts.fd
+        events = -1
+        try:
+            view.waiting("thinking")
+            events = agent.ask(text, plan=plan, interactive=person is not None)
+            status = _follow(agent, view, events, person, interrupts)
+        except Interrupted:
+            # Not known whether the agent had begun: a connection that is gone ends whatever it had.
+            agent.forget()
+            status = "interrupted"
+        finally:
+            if events >= 0:
+                os.close(events)
+            agent.release()
+        view.end(status)
+        return exit_codes.OF_STATUS.get(status, exit_codes.FAILED)
+
+
+def _follow(agent: Agent, view: View, events: int, person: Person | None, interrupts: Interrupts) -> str:
+    """Show the events until the last. Returns the status of the turn."""
+    cancelled = False
+    for line in _lines(events, interrupts):
+        if line is None:  # Ctrl-C
+            if cancelled:
+                return "interrupted"
+            cancelled = True
+            interrupts.take()
+            view.cancelling()
+            _cancel(agent)
+            continue
+        event = Event.parse(line)
+        if event.type == "done":
+            return str(event["status"])
+        view.show(event)
+        if event.type == "approval_required" and person is not None and not cancelled:
+            decision = ask(event, person.screen, person.keyboard, interrupts)
+            if decision is None:
+                continue  # the interrupt is still to be read, above
+            agent.approve(event["call"], decision)
+    if cancelled:
+        return "interrupted"
+    raise EventInvalid(
+        "the agent stopped in the middle of the work", "see 'journalctl -u clawos-agent -n 20'"
+    )
+
+
+def _cancel(agent: Agent) -> None:
+    agent.wire.wake_fd = None
+    try:
+        agent.cancel()
+    except ClawError:
+        return  # it is over, or the agent is gone: the end of the stream tells
+
+
+def _lines(fd: int, interrupts: Interrupts) -> Iterator[bytes | None]:
+    """Lines of a stream until its end; None each time somebody pressed Ctrl-C, after which time is short."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    poller.register(interrupts.fd, select.POLLIN)
+    buffer = bytearray()
+    deadline: float | None = None
+    while True:
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ready = [found for found, _ in poller.poll(wait)]
+        if interrupts.fd in ready:
+            deadline = time.monotonic() + CANCEL_S
+            yield None
+        elif not ready:
+            return
+        if fd not in ready:
+            continue
+        data = os.read(fd, 65536)
+        if not data:
+            return
+        buffer += data
+        if len(buffer) > _MAX_LINE:
+            raise EventInvalid(
+                "the agent sent an event beyond all limits", "see 'journalctl -u clawos-agent'"
+            )
+        *lines, rest = bytes(buffer).split(b"\n")
+        buffer = bytearray(rest)
+        yield from lines

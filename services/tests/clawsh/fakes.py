@@ -1,0 +1,304 @@
+"""Fakes of the services that clawsh talks to: real interfaces with the real signatures, scripted by the
+request.
+
+Run as a program (`python fakes.py ADDRESS LOG UID`) it serves all of one name and writes each call as a JSON
+line to LOG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from clawos.core.bus import Bus, Fd, Interface, Str, caller, method
+from clawos.core.errors import BadRequest, Busy, ClawError
+from clawos.core.stream import StreamClosed, Writer
+
+MEMORY = "total 24.0 GB\nused   3.1 GB\nfree  20.9 GB\n"
+EVIL = "a\x1b[31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07b\x1b]0;title\x1b\\c\x9b2Jd\u202ee\rf\n"
+TOOLS = [
+    {
+        "name": "memory.usage",
+        "description": "Show how much memory is used and free.",
+        "class": "safe",
+        "parameters": {"type": "object", "properties": {}, "required": []},
+        "verbs": [],
+    },
+    {
+        "name": "unit.restart",
+        "description": "Restart a service.",
+        "class": "cautious",
+        "parameters": {
+            "type": "object",
+            "properties": {"unit": {"type": "string", "description": "name of a systemd unit"}},
+            "required": ["unit"],
+        },
+        "verbs": ["restart"],
+    },
+]
+
+
+class NoSuchSession(ClawError):
+    """The session is not known (any more)."""
+
+    name = "NoSuchSession"
+
+
+class Turn:
+    """One scripted turn, writing its events."""
+
+    def __init__(self, number: int, writer: Writer, interactive: bool) -> None:
+        self.id, self.writer, self.interactive = f"t{number}", writer, interactive
+        self.cancelled = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.decision = ""
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self.writer.send_json({"type": kind, "turn": self.id, **fields})
+
+    async def cancelled_or_gone(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.cancelled, self.writer.gone)]
+        await asyncio.wait(waits, return_when="FIRST_COMPLETED")
+        for wait in waits:
+            wait.cancel()
+
+    async def call(self, tool: str, args: dict[str, Any], safety: str = "safe") -> None:
+        await self.send("tool_call", call="c1", tool=tool, args=args, summary=tool, **{"class": safety})
+
+    async def result(self, tool: str, output: str, **more: Any) -> None:
+        fields = {
+            "exit_code": 0,
+            "signal": None,
+            "limit": None,
+            "truncated": False,
+            "wall_s": 0.05,
+            "ok": True,
+        }
+        await self.send("tool_result", call="c1", tool=tool, output=output, **{**fields, **more})
+
+    async def done(self, status: str = "done") -> None:
+        times = {"model_s": 0.1, "tool_s": 0.05, "wall_s": 0.2}
+        await self.send("done", status=status, model="fake", prompt_tokens=1, completion_tokens=1, **times)
+
+
+async def _approved(turn: Turn, tool: str, args: dict[str, Any], safety: str) -> None:
+    await turn.call(tool, args, safety)
+    await turn.send("approval_required", call="c1", tool=tool, args=args, summary=tool, **{"class": safety})
+    if not turn.interactive:
+        return await turn.done("approval_needed")
+    cancelled = asyncio.ensure_future(turn.cancelled.wait())
+    await asyncio.wait((cancelled, asyncio.ensure_future(turn.answer.wait())), return_when="FIRST_COMPLETED")
+    cancelled.cancel()
+    if turn.cancelled.is_set():
+        return await turn.done("interrupted")
+    if turn.decision == "no":
+        return await turn.done("refused")
+    await turn.result(tool, f"ran after {turn.decision}\n")
+    return await turn.done()
+
+
+async def _play(turn: Turn, text: str) -> None:
+    await turn.send("state", state="thinking")
+    word = text.split()[0]
+    if word == "slow":
+        await turn.send("text", text="partial")
+        await turn.cancelled_or_gone()
+        await turn.done("interrupted")
+    elif word == "stuck":
+        await turn.writer.gone.wait()
+    elif word == "crash":
+        await turn.send("text", text="half an ans")
+    elif word == "say":
+        for piece in text[4:]:
+            await turn.send("text", text=piece)
+        await turn.done()
+    elif word == "evil":
+        await turn.send("text", text=EVIL[:10])
+        await turn.send("text", text=EVIL[10:])
+        await turn.done()
+    elif word == "both":
+        await turn.call("memory.usage", {})
+        await turn.result("memory.usage", MEMORY)
+        await turn.send("text", text="You have 20.9 GB.")
+        await turn.done()
+    elif word == "long":
+        await turn.call("memory.usage", {})
+        await turn.send("tool_output", call="c1", text="".join(f"line {n}\n" for n in range(100)))
+        await turn.result("memory.usage", "".join(f"line {n}\n" for n in range(100)))
+        await turn.done()
+    elif word == "restart":
+        await _approved(turn, "unit.restart", {"unit": text.partition(" ")[2]}, "cautious")
+    elif word == "delete":
+        await asyncio.sleep(0.5)
+        await _approved(turn, "file.delete", {"path": text.partition(" ")[2]}, "dangerous")
+    elif word == "broken":
+        await turn.call("disk.usage", {"path": "/x"})
+        await turn.result("disk.usage", "no such file\n", ok=False, exit_code=1)
+        await turn.done("failed")
+    elif word == "model":
+        await turn.send(
+            "error",
+            name="org.clawos.Error.ModelMissing",
+            message="there is no model",
+            hint="add one: claw model add FILE",
+        )
+        await turn.done("failed")
+    elif word == "end":
+        await turn.done(text.split()[1])
+    elif word == "junk":
+        await turn.writer.send(b"not json\n")
+    else:
+        await turn.call("memory.usage", {})
+        await turn.result("memory.usage", MEMORY)
+        await turn.done()
+
+
+class FakeAgent(Interface):
+    """`org.clawos.Agent1`. Commands of Exec run unconfined: only for what a test writes itself."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__()
+        self._log = log
+        self._turns: dict[str, Turn] = {}
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._sessions: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+        self._restarted = False
+
+    def _record(self, member: str, **what: Any) -> None:
+        self._write({"member": member, "uid": caller().uid, **what})
+
+    def _write(self, what: dict[str, Any]) -> None:
+        with open(self._log, "a") as file:
+            file.write(json.dumps(what) + "\n")
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _check(self, session: str) -> None:
+        if session not in self._sessions:
+            raise NoSuchSession("there is no such session", "open one")
+
+    @method
+    async def open_session(self, options: Str) -> Str:
+        wanted = json.loads(options)
+        self._record("OpenSession", **wanted)
+        self._count += 1
+        session = f"s{self._count}"
+        self._sessions[session] = wanted["name"]
+        return session
+
+    @method
+    async def ask(self, session: Str, request: Str) -> tuple[Str, Fd]:
+        self._check(session)
+        wanted = json.loads(request)
+        self._record("Ask", session=session, **wanted)
+        if wanted["text"] == "busy":
+            raise Busy("this session is busy", "wait, or cancel")
+        if wanted["text"] == "bad":
+            raise BadRequest("too long")
+        if wanted["text"] == "restarted":
+            self._restarted = not self._restarted
+            if self._restarted:
+                self._sessions.clear()
+                self._check(session)
+        fd, writer = await Writer.open()
+        self._count += 1
+        turn = Turn(self._count, writer, wanted["interactive"])
+        self._turns[session] = turn
+        self._start(self._run(turn, wanted))
+        return turn.id, fd
+
+    async def _run(self, turn: Turn, wanted: dict[str, Any]) -> None:
+        try:
+            if wanted["plan"]:
+                await turn.call("unit.restart", {"unit": "nginx"}, "cautious")
+                await turn.done("planned")
+            else:
+                await _play(turn, wanted["text"])
+        except StreamClosed:
+            self._write({"member": "reader gone"})
+        finally:
+            await turn.writer.close()
+
+    @method
+    async def exec(self, session: Str, request: Str, stdin: Fd) -> tuple[Str, Fd, Fd, Fd]:
+        self._check(session)
+        command = json.loads(request)["command"]
+        self._record("Exec", session=session, command=command, stdin_is_terminal=os.isatty(stdin))
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        result, writer = await Writer.open()
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", command, stdin=stdin, stdout=out_write, stderr=err_write, start_new_session=True
+        )
+        for fd in (stdin, out_write, err_write):
+            os.close(fd)
+        self._running[session] = process
+        self._start(self._wait(session, process, writer))
+        return "t", out_read, err_read, result
+
+    async def _wait(self, session: str, process: asyncio.subprocess.Process, writer: Writer) -> None:
+        code = await process.wait()
+        limit = "cancelled" if self._running.pop(session, None) is None else None
+        ended = {"exit_code": code, "signal": None} if code >= 0 else {"exit_code": None, "signal": -code}
+        await writer.send_json({**ended, "limit": limit, "wall_s": 0.1, "cpu_s": 0.0, "peak_memory_bytes": 1})
+        await writer.close()
+
+    @method
+    async def approve(self, session: Str, answer: Str) -> None:
+        self._record("Approve", **json.loads(answer))
+        turn = self._turns[session]
+        turn.decision = json.loads(answer)["decision"]
+        turn.answer.set()
+
+    @method
+    async def cancel(self, session: Str) -> None:
+        self._record("Cancel")
+        if session in self._turns:
+            self._turns[session].cancelled.set()
+        process = self._running.pop(session, None)
+        if process is not None:
+            os.killpg(process.pid, 9)
+
+    @method
+    async def history(self, session: Str) -> Str:
+        said = [
+            {"role": "user", "content": "how much memory is free?", "time": 1.0},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"tool": "memory.usage", "args": {}}],
+                "time": 2.0,
+            },
+            {"role": "tool", "tool": "memory.usage", "content": MEMORY, "time": 3.0},
+        ]
+        return json.dumps(said)
+
+    @method
+    async def tools(self) -> Str:
+        return json.dumps(TOOLS)
+
+    @method
+    async def status(self) -> Str:
+        return json.dumps({"sessions": 1, "states": {"idle": 1}, "tools": len(TOOLS), "tools_invalid": []})
+
+
+async def main(address: str, log: str, uid: str) -> None:
+    os.setgroups([])
+    os.setgid(int(uid))
+    os.setuid(int(uid))  # only now: the bus policy lets only this user have the name
+    bus = await Bus.connect(address)
+    await bus.serve("org.clawos.Agent1", "/org/clawos/Agent1", FakeAgent(log))
+    print("ready", flush=True)
+    await bus.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
