@@ -1,6 +1,6 @@
 """`make bench`: measure, write build/bench/<part>.json, and set the table in docs/benchmarks.md.
 
-    python -m qa.bench [PART…]     parts: image boot clawsh registry inference
+python -m qa.bench [PART…]     parts: image boot clawsh registry inference
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ PARTS = ("image", "boot", *SCRIPTS)
 
 def machine() -> dict[str, object]:
     """What the numbers were measured on."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    model = names[0] if names else platform.machine()
     memory_kib = int(Path("/proc/meminfo").read_text().split()[1])
     return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory_kib / 2**20, 1)}
 
@@ -47,7 +46,9 @@ def main() -> int:
         print(f"bench: {part}", file=sys.stderr, flush=True)
         load = os.getloadavg()[0]
         if load > 0.5:
-            print(f"bench: the load is {load:.1f}; numbers of a busy machine are upper bounds", file=sys.stderr)
+            print(
+                f"bench: the load is {load:.1f}; numbers of a busy machine are upper bounds", file=sys.stderr
+            )
         result = {"image": image.measure, "boot": boot.measure}.get(part, lambda part=part: script(part))()
         result = {"machine": machine(), "load_before": load, "date": time.strftime("%Y-%m-%d"), **result}
         (OUT / f"{part}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -10,11 +10,23 @@ import time
 from pathlib import Path
 
 from qa.vm.console import Console
-from qa.vm.machine import Machine, harness_credentials
+from qa.vm.machine import Channel, Machine, harness_credentials
 from qa.vm.qemu import Guest
 
 QUESTION = "how much memory is free?"
 ASKS = 5
+AS_USER = "runuser -u claw -- env HOME=/home/claw"
+RUNNING = "systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1"
+
+
+def pss_mib(channel: Channel, unit: str) -> float:
+    """Proportional set size of all processes of a unit, MiB."""
+    cgroup = f"/sys/fs/cgroup/system.slice/{unit}"
+    total_kib = channel.run(
+        f"for p in $(cat {cgroup}/cgroup.procs {cgroup}/*/cgroup.procs 2>/dev/null); do "
+        "awk '/^Pss:/ {print $2}' /proc/$p/smaps_rollup; done | awk '{s += $1} END {print s + 0}'"
+    ).text
+    return round(int(total_kib) / 1024, 1)
 
 
 def measure() -> dict[str, object]:
@@ -39,23 +51,19 @@ def measure() -> dict[str, object]:
         channel.run("systemctl is-system-running --wait; sleep 30", 400)
         startup = channel.run("systemd-analyze").text.splitlines()[0]
         used_mib = int(channel.run("free -m | awk '/^Mem/ {print $3}'").text)
-        services = {}
-        for unit in channel.run("systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1").text.split():
-            pss = channel.run(
-                f"for p in $(cat /sys/fs/cgroup/system.slice/{unit}/cgroup.procs /sys/fs/cgroup/system.slice/{unit}/*/cgroup.procs 2>/dev/null); "
-                "do awk '/^Pss:/ {s += $2} END {print s}' /proc/$p/smaps_rollup; done | awk '{s += $1} END {print s + 0}'"
-            ).text
-            services[unit] = round(int(pss) / 1024, 1)
+        services = {unit: pss_mib(channel, unit) for unit in channel.run(RUNNING).text.split()}
         turns, calls, to_call = [], [], []
         for _ in range(ASKS):
             begin = time.monotonic()
-            text = channel.run(f"runuser -u claw -- env HOME=/home/claw clawsh --json -c '{QUESTION}'", 300).text
+            text = channel.run(
+                f"runuser -u claw -- env HOME=/home/claw clawsh --json -c '{QUESTION}'", 300
+            ).text
             turns.append(time.monotonic() - begin)
             events = [json.loads(line) for line in text.splitlines()]
             done = [e for e in events if e["type"] == "done"]
             to_call += [e["model_s"] for e in done if "model_s" in e]
             begin = time.monotonic()
-            channel.run("runuser -u claw -- env HOME=/home/claw clawsh -c '!true'", 300)
+            channel.run(f"{AS_USER} clawsh -c '!true'", 300)
             calls.append(time.monotonic() - begin)
         return {
             "accelerator": "kvm" if machine.kvm else "tcg",

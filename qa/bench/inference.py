@@ -206,7 +206,7 @@ def measure() -> dict[str, Any]:
         return {
             "threads": threads,
             "builtin": {**asyncio.run(builtin(config)), **speed(BUILTIN, threads, 64, 40)},
-            "large_vocabulary": {**large_vocabulary(large, threads), **speed(large, threads, 32, 6)},
+            "large_vocabulary": {**large_vocabulary(large, threads), **speed(large, threads, 16, 3)},
         }
 
 

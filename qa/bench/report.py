@@ -30,7 +30,10 @@ def write(directory: Path, page: Path) -> None:
         on = result.pop("machine")
         date, load = result.pop("date"), result.pop("load_before")
         lines += [f"## {path.stem}", ""]
-        lines += [f"{date}, {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB, load before {load:.1f}.", ""]
+        lines += [
+            f"{date}, {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB, load before {load:.1f}.",
+            "",
+        ]
         lines += ["| measure | value | target |", "|---|---|---|"]
         for name, value in _rows(result):
             shown = f"{value:.4g}" if isinstance(value, float) else f"{value}"

@@ -24,7 +24,9 @@ def test_question_is_answered(user: Run) -> None:
 def test_answer_is_the_truth(user: Run, root: Run) -> None:
     total_kib = int(root("awk '/^MemTotal/ {print $2}' /proc/meminfo").text)
     shown = user("-c", QUESTION).text
-    numbers = [float(n) * (1 if unit == "GiB" else 1 / 1024) for n, unit in re.findall(r"([\d.]+) (GiB|MiB)", shown)]
+    numbers = [
+        float(n) * (1 if unit == "GiB" else 1 / 1024) for n, unit in re.findall(r"([\d.]+) (GiB|MiB)", shown)
+    ]
     assert any(abs(n - total_kib / 2**20) < 0.06 for n in numbers), shown
 
 

@@ -58,7 +58,9 @@ def test_lsm_stack_and_lockdown(root: Run) -> None:
 def test_sysctls_are_as_asked(root: Run) -> None:
     wrong = root(
         r"""sed -n 's/^\([a-z][^ ]*\) = \(.*\)/\1 \2/p' /usr/lib/sysctl.d/60-clawos.conf |
-        while read -r name asked; do got=$(sysctl -n "$name"); [ "$got" = "$asked" ] || echo "$name $asked $got"; done"""
+        while read -r name asked; do
+            got=$(sysctl -n "$name"); [ "$got" = "$asked" ] || echo "$name $asked $got"
+        done"""
     ).text
     assert wrong == ""
 
@@ -104,7 +106,9 @@ def test_doctor_finds_nothing_wrong(root: Run) -> None:
 
 @pytest.mark.parametrize("directory", ["/etc", "/var", "/usr", "/home"])
 def test_no_world_writable_files(root: Run, directory: str) -> None:
-    found = root(f"find {directory} -xdev -type f -perm -0002 -o -xdev -type d -perm -0002 ! -perm -1000").text
+    found = root(
+        f"find {directory} -xdev -type f -perm -0002 -o -xdev -type d -perm -0002 ! -perm -1000"
+    ).text
     assert found == ""
 
 

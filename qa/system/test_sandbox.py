@@ -16,11 +16,14 @@ from qa.vm.machine import Output
 Run = Callable[..., Output]
 
 CGROUP = "/sys/fs/cgroup/system.slice/clawos-isolator.service"
+FIND_CGROUPS = f"find {CGROUP} -mindepth 1 -type d ! -name supervisor"
 
 
 def leftovers(root: Run) -> str:
     """Processes of the sandbox users and cgroups of calls; empty when all is clean."""
-    return root(f"pgrep -lu clawos-sandbox,clawos-units; find {CGROUP} -mindepth 1 -type d ! -name supervisor").text
+    return root(
+        f"pgrep -lu clawos-sandbox,clawos-units; find {CGROUP} -mindepth 1 -type d ! -name supervisor"
+    ).text
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +35,6 @@ def _nothing_left(root: Run) -> object:
     assert left == ""
 
 
-def limit_of_last_call(root: Run) -> str:
-    return root("journalctl -b -q -u clawos-isolator -o cat --output-fields=CLAWOS_LIMIT CLAWOS_LIMIT -n 1").text
-
-
 def test_memory_limit(user: Run, root: Run) -> None:
     started = time.monotonic()
     done = user("-c", "!tail /dev/zero", timeout_s=200)
@@ -43,7 +42,9 @@ def test_memory_limit(user: Run, root: Run) -> None:
     assert time.monotonic() - started < 200
     assert "memory" in root("journalctl -b -q -u clawos-isolator -o verbose -n 5").text
     assert root("systemctl is-active clawos-isolator").text.strip() == "active"
-    control = root("systemd-run -q --pipe -p MemoryMax=1G sh -c 'head -c 450000000 /dev/zero | tail | wc -c'", 200)
+    control = root(
+        "systemd-run -q --pipe -p MemoryMax=1G sh -c 'head -c 450000000 /dev/zero | tail | wc -c'", 200
+    )
     assert control.text.strip() == "450000000", "the control needs more than the limit and must succeed"
 
 
@@ -59,10 +60,12 @@ def test_memory_and_pids_are_set_for_each_call(user: Run, root: Run) -> None:
     deadline = time.monotonic() + 60
     found: list[str] = []
     while not found and time.monotonic() < deadline:
-        found = root(f"find {CGROUP} -mindepth 1 -type d ! -name supervisor").text.split()
+        found = root(FIND_CGROUPS).text.split()
     assert found, "no cgroup of the call appeared"
     leaf = found[-1]
-    values = root(f"cd {leaf} && cat memory.max memory.swap.max pids.max cpu.max memory.oom.group").text.split("\n")
+    values = root(
+        f"cd {leaf} && cat memory.max memory.swap.max pids.max cpu.max memory.oom.group"
+    ).text.split("\n")
     assert values[0] == "402653184"
     assert values[1] == "0"
     assert values[2] == "128"
@@ -94,7 +97,9 @@ def test_killed_isolator_leaves_no_sandbox(root: Run) -> None:
     assert "sleep" in leftovers(root)
     root("systemctl kill -s KILL --kill-whom=main clawos-isolator; sleep 3")
     deadline = time.monotonic() + 60
-    while root("systemctl is-active clawos-isolator").text.strip() != "active" and time.monotonic() < deadline:
+    while (
+        root("systemctl is-active clawos-isolator").text.strip() != "active" and time.monotonic() < deadline
+    ):
         time.sleep(1)
     root("systemctl reset-failed clawos-isolator")
 
@@ -106,7 +111,7 @@ def test_killed_isolator_leaves_no_sandbox(root: Run) -> None:
         ("touch /usr/x", "touch /run/x && rm /run/x"),
         ("mount -t tmpfs none /tmp", "mount -t tmpfs none /mnt && umount /mnt"),
         ("unshare -U true", "unshare -U true"),
-        ("cat /proc/1/environ && ls /proc/1/root/var", "cat /proc/1/environ && ls /proc/1/root/var"),
+        ("ls /proc/1/root/var/lib", "ls /proc/1/root/var/lib"),
         ("ls /var/lib/clawos/agent", "ls /var/lib/clawos/agent"),
         ("ls /home/claw/../../var/lib/clawos", "ls /home/claw/../../var/lib/clawos"),
         ("test -e /run/dbus/system_bus_socket", "test -e /run/dbus/system_bus_socket"),

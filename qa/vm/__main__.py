@@ -73,17 +73,18 @@ def execute(command: str, lockdown: str, keep: bool) -> int:
 def console(lockdown: str) -> int:
     guest = guest_for(lockdown, console="stdio", unattended=False)
     machine = Machine(guest)
-    if "disk.qcow2" in os.listdir(guest.directory) if guest.directory.exists() else False:
-        newer = guest.image.stat().st_mtime > guest.path("disk.qcow2").stat().st_mtime
-        if newer:  # a disk made over another image would be neither the old system nor the new
-            shutil.rmtree(guest.directory)
+    disk = guest.path("disk.qcow2")
+    if disk.exists() and guest.image.stat().st_mtime > disk.stat().st_mtime:
+        # a disk made over another image would be neither the old system nor the new
+        shutil.rmtree(guest.directory)
     say(f"booting ({'KVM' if machine.kvm else 'no usable KVM: TCG, about a minute'}); Ctrl-A X leaves")
     machine.start()
     return machine.foreground.wait()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make vm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    formatter = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(prog="make vm", description=__doc__, formatter_class=formatter)
     commands = parser.add_subparsers(dest="what", required=True)
     commands.add_parser("console")
     commands.add_parser("stop")

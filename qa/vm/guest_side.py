@@ -10,19 +10,18 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 
 PORT = "/dev/virtio-ports/clawos.harness"
 
 
-def send(port, **message):
+def send(port: int, **message: object) -> None:
     data = json.dumps(message).encode() + b"\n"
     while data:
         data = data[os.write(port, data) :]
 
 
-def run(port, command, timeout_s):
+def run(port: int, command: str, timeout_s: float) -> int:
     process = subprocess.Popen(
         ["/bin/sh", "-c", command],
         stdin=subprocess.DEVNULL,
@@ -31,6 +30,8 @@ def run(port, command, timeout_s):
         start_new_session=True,
         cwd="/",
     )
+    assert process.stdout
+    assert process.stderr
     selector = selectors.DefaultSelector()
     selector.register(process.stdout, selectors.EVENT_READ, "out")
     selector.register(process.stderr, selectors.EVENT_READ, "err")
@@ -52,7 +53,7 @@ def run(port, command, timeout_s):
     return 128 - status if status < 0 else status
 
 
-def main():
+def main() -> None:
     port = os.open(PORT, os.O_RDWR | os.O_CLOEXEC)
     pending = b""
     send(port, ready=True)
@@ -73,4 +74,4 @@ def main():
             send(port, exit=status, id=request.get("id"))
 
 
-sys.exit(main())
+main()

@@ -60,11 +60,9 @@ class Guest:
         self.directory.mkdir(parents=True, exist_ok=True)
         disk = self.path("disk.qcow2")
         if not disk.exists():
-            subprocess.run(
-                ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
-                + ["-b", str(self.image.resolve()), str(disk), str(self.disk_bytes)],
-                check=True,
-            )
+            backing = ["-F", "raw", "-b", str(self.image.resolve())]
+            command = ["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(disk), str(self.disk_bytes)]
+            subprocess.run(command, check=True)
         if not self.path("vars.fd").exists():
             shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.path("vars.fd"))
 
@@ -81,7 +79,12 @@ class Guest:
         c += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd"]
         c += ["-drive", f"if=pflash,unit=1,format=raw,file={self.path('vars.fd')}"]
         c += ["-drive", f"if=virtio,format=qcow2,file={self.path('disk.qcow2')},cache=unsafe,discard=unmap"]
-        c += ["-chardev", f"socket,id=tpm,path={self.path('tpm.sock')}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+        c += [
+            "-chardev",
+            f"socket,id=tpm,path={self.path('tpm.sock')}",
+            "-tpmdev",
+            "emulator,id=tpm0,chardev=tpm",
+        ]
         c += ["-device", "tpm-crb,tpmdev=tpm0", "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
         c += ["-chardev", f"socket,id=harness,path={self.path('harness.sock')},server=on,wait=off"]
         c += ["-device", "virtserialport,chardev=harness,name=clawos.harness"]

@@ -1,0 +1,1 @@
+"""The isolator: runs one tool call in one sandbox."""

@@ -1,0 +1,41 @@
+"""What a caller of the isolator can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from clawos.core.errors import ClawError
+
+# What a step's failure most often means, so that the hint is of use.
+_HINTS = {
+    "namespaces": "check that user namespaces are enabled: sysctl user.max_user_namespaces",
+    "proc": "the isolator's unit must not hide parts of /proc (ProtectKernelTunables= and its kin)",
+    "landlock-abi": "the kernel's Landlock is older than landlock_min_abi in /etc/clawos/isolator.toml",
+    "cwd": "the directory does not exist in the sandbox",
+    "bind-source": "a file or directory that the tool's manifest names is missing or is a link",
+    "exec": "the tool's program is missing from the image or is not executable",
+    "cgroup": "see 'systemctl show clawos-isolator -p Delegate -p DelegateControllers'",
+}
+
+
+class SpecInvalid(ClawError):
+    """The specification of a call does not parse or asks for what no call may have."""
+
+    name = "SpecInvalid"
+
+
+class SandboxRefused(ClawError):
+    """A part of the sandbox could not be set up; nothing ran. Field `step` names the part."""
+
+    name = "SandboxRefused"
+
+    def __init__(self, step: str, error: int | str) -> None:
+        words = os.strerror(error) if isinstance(error, int) else error
+        super().__init__(
+            f"the sandbox could not be set up: {step}: {words}",
+            _HINTS.get(step, "see 'journalctl -u clawos-isolator'"),
+            step=step,
+            errno=errno.errorcode.get(error, str(error)) if isinstance(error, int) else None,
+        )
+        self.step = step

@@ -1,0 +1,192 @@
+"""From what is asked to what is done: a list of small frozen operations, in order, before anything happens.
+
+`planner.py` looks at the machine (which paths exist, who owns what) and decides; the launcher carries out.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from pathlib import PurePosixPath
+from typing import Any
+
+from clawos.isolator.quotas import Quota
+
+
+class Mount(IntFlag):
+    """How a mount may be used; reading always, set-user-id never."""
+
+    READ = 0
+    WRITE = 1
+    EXEC = 2
+    DEVICES = 4
+
+
+class Access(IntFlag):
+    """What Landlock allows below a path."""
+
+    READ = 1
+    WRITE = 2
+    EXEC = 4
+    IOCTL = 8
+    LIST = 16
+    """Directories' names only; READ has it too."""
+
+
+@dataclass(frozen=True)
+class Dir:
+    path: str
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class File:
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Link:
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Bind:
+    path: str
+    source: str
+    flags: Mount = Mount.READ
+    is_directory: bool = True
+
+
+@dataclass(frozen=True)
+class Tmpfs:
+    path: str
+    size_bytes: int
+    flags: Mount = Mount.READ
+
+
+@dataclass(frozen=True)
+class Proc:
+    path: str
+
+
+@dataclass(frozen=True)
+class Allow:
+    path: str
+    access: Access
+
+
+Operation = Dir | File | Link | Bind | Tmpfs | Proc | Allow
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one sandbox."""
+
+    tool: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    run_as: str
+    uid: int
+    gid: int
+    groups: Mapping[str, int]
+    hostname: str
+    cwd: str
+    stdin: bool
+    wall_s: float
+    quota_name: str
+    quota: Quota
+    seccomp_name: str
+    seccomp_filter: bytes = field(repr=False)
+    landlock_min_abi: int
+    operations: tuple[Operation, ...]
+    home: str | None
+    """Where the caller's home lies outside, to be made if it is his first call."""
+    root_bytes: int = 8 * 1024 * 1024
+    """The root itself holds a few small files; what grows is mounted on it."""
+
+    @property
+    def rlimits(self) -> dict[int, int]:
+        """Second fence behind the cgroup, and what a cgroup does not limit."""
+        return {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: self.quota.open_files,
+            resource.RLIMIT_FSIZE: self.quota.file_bytes,
+            resource.RLIMIT_MEMLOCK: 65536,
+            resource.RLIMIT_MSGQUEUE: 0,
+            13: 0,  # RLIMIT_NICE, which Python does not name
+            14: 0,  # RLIMIT_RTPRIO
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The plan for a person or an audit record."""
+        return {
+            "tool": self.tool,
+            "argv": self.argv,
+            "cwd": self.cwd,
+            "run_as": self.run_as,
+            "groups": list(self.groups),
+            "namespaces": NAMESPACES,
+            "mounts": [m for o in self.operations if (m := _describe(o))],
+            "limits": {
+                **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__},
+                "wall_s": self.wall_s,
+            },
+            "filters": {
+                "seccomp": self.seccomp_name,
+                "seccomp_instructions": len(self.seccomp_filter) // 8,
+                "landlock": [[o.path, _words(o.access)] for o in self.operations if isinstance(o, Allow)],
+                "landlock_min_abi": self.landlock_min_abi,
+            },
+        }
+
+
+NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+
+
+def _words(flags: IntFlag) -> str:
+    words = [str(f.name).lower() for f in flags]
+    return " ".join(words if isinstance(flags, Access) else ["read", *words])
+
+
+def _describe(operation: Operation) -> dict[str, Any] | None:
+    match operation:
+        case Bind(path, source, flags, _):
+            return {"path": path, "source": source, "access": _words(flags)}
+        case Tmpfs(path, size_bytes, flags):
+            return {"path": path, "source": "tmpfs", "access": _words(flags), "size_bytes": size_bytes}
+        case Proc(path):
+            return {"path": path, "source": "proc", "access": "read"}
+        case _:
+            return None
+
+
+def in_order(wanted: Mapping[str, Operation]) -> Iterator[Operation]:
+    """Operations so that parents come before children, with the directories in between that nobody named.
+
+    What lies below a bind is the bind's own, so operations there fall away.
+    """
+    binds = {path for path, operation in wanted.items() if isinstance(operation, Bind | Proc)}
+    made = {"/"}
+    for path in sorted(wanted, key=lambda p: PurePosixPath(p).parts):
+        parents = [str(p) for p in reversed(PurePosixPath(path).parents)]
+        if binds.intersection(parents):
+            continue
+        for parent in parents:
+            if parent not in made:
+                made.add(parent)
+                yield Dir(parent)
+        operation = wanted[path]
+        if isinstance(operation, Bind | Tmpfs | Proc):
+            yield from _mount_point(operation)
+        made.add(path)
+        yield operation
+
+
+def _mount_point(operation: Bind | Tmpfs | Proc) -> Iterator[Operation]:
+    is_file = isinstance(operation, Bind) and not operation.is_directory
+    yield File(operation.path, b"", 0o444) if is_file else Dir(operation.path)

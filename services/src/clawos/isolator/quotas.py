@@ -1,0 +1,29 @@
+"""policies/quotas.toml: what one call may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from clawos.core.parse import Record, from_toml
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Bytes = Annotated[int, msgspec.Meta(ge=4096, le=2**40)]
+
+
+class Quota(Record, frozen=True):
+    memory_bytes: _Bytes
+    pids: Annotated[int, msgspec.Meta(ge=4, le=32768)]
+    cpu_percent: _Positive
+    wall_s: Annotated[int, msgspec.Meta(ge=1, le=86400)]
+    tmp_bytes: _Bytes
+    output_bytes: _Bytes
+    file_bytes: _Bytes
+    open_files: Annotated[int, msgspec.Meta(ge=16, le=65536)]
+
+
+def load(path: Path) -> dict[str, Quota]:
+    """Quotas by name. Raises ConfigInvalid."""
+    return from_toml(path, dict[str, Quota])

@@ -1,0 +1,289 @@
+"""The isolator's behaviour: check, wait for a turn, start, relay, end, report. Knows no bus and no kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from clawos.core.errors import Busy
+from clawos.core.parse import Record
+from clawos.core.stream import StreamClosed, Writer
+from clawos.isolator import relay
+from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.plan import NAMESPACES, Plan
+from clawos.isolator.planner import Planner
+from clawos.isolator.ports import Machine, Outcome, Running, Sandbox, Streams
+from clawos.isolator.queue import FairQueue
+from clawos.isolator.spec import Spec, parse
+
+log = logging.getLogger(__name__)
+
+# The launcher ends a call at its wall-clock limit; should it not, we do, this much later.
+_WALL_GRACE_S = 10.0
+# How long the result waits for a caller who has not read the output yet.
+_DRAIN_S = 5.0
+# How long stopping may take; below the unit's TimeoutStopSec=.
+_CLOSE_S = 20.0
+
+
+class Result(Record, frozen=True):
+    """The line on the stream `result`."""
+
+    exit_code: int | None
+    signal: int | None
+    limit: str | None
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int
+    landlock_abi: int
+
+
+@dataclass
+class Call:
+    """One call under way."""
+
+    id: str
+    owner: str
+    plan: Plan
+    running: Running
+    result: Writer
+    budget: relay.Budget
+    cancelled: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.running.kill()
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What the caller gets: the call's id and three read ends, his to close."""
+
+    id: str
+    stdout: int
+    stderr: int
+    result: int
+
+
+class Isolator:
+    def __init__(self, planner: Planner, sandbox: Sandbox, machine: Machine, queue: FairQueue) -> None:
+        self._planner = planner
+        self._sandbox = sandbox
+        self._machine = machine
+        self._queue = queue
+        self._calls: dict[str, Call] = {}
+        self._starting: dict[str, set[asyncio.Task[Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def run(self, text: str, stdin: int, owner: str) -> Handle:
+        """Start a call for `owner`. Takes stdin over. Raises SpecInvalid, SandboxRefused, Busy."""
+        with contextlib.ExitStack() as unclaimed:
+            unclaimed.callback(os.close, stdin)
+            spec = parse(text)
+            plan = self._planner.plan(spec)
+            if self._closing:
+                raise Busy("the isolator is stopping", "try again in a moment")
+            with self._is_starting(owner):
+                await self._queue.enter(spec.home_owner or 0)
+                try:
+                    unclaimed.pop_all()
+                    return await self._start(spec, plan, stdin, owner)
+                except BaseException:
+                    self._queue.leave()
+                    raise
+
+    async def cancel(self, call_id: str, owner: str) -> None:
+        """End a call; a call that is over, or another owner's, is left in peace."""
+        call = self._calls.get(call_id)
+        if call and call.owner == owner:
+            call.cancel()
+
+    def vanished(self, owner: str) -> None:
+        """The owner left: nobody waits for his calls any more."""
+        for task in tuple(self._starting.get(owner, ())):
+            task.cancel()
+        for call in tuple(self._calls.values()):
+            if call.owner == owner:
+                call.cancel()
+
+    def plan(self, text: str) -> dict[str, Any]:
+        """What `run` would do. Raises SpecInvalid."""
+        return self._planner.plan(parse(text)).describe()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "running": self._queue.running,
+            "queued": self._queue.queued,
+            "landlock_abi": self._machine.landlock_abi(),
+            "namespaces": NAMESPACES,
+            "cgroup": self._machine.cgroup(),
+        }
+
+    async def close(self) -> None:
+        """End all calls and leave nothing behind."""
+        self._closing = True
+        for tasks in tuple(self._starting.values()):
+            for task in tuple(tasks):
+                task.cancel()
+        for call in tuple(self._calls.values()):
+            call.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+        for rest in tuple(self._tasks):  # what waits for a reader who does not read
+            rest.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextlib.contextmanager
+    def _is_starting(self, owner: str) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._starting.setdefault(owner, set()).add(task)
+        try:
+            yield
+        finally:
+            self._starting[owner].discard(task)
+            if not self._starting[owner]:
+                del self._starting[owner]
+
+    async def _start(self, spec: Spec, plan: Plan, stdin: int, owner: str) -> Handle:
+        call_id = secrets.token_hex(8)
+        async with contextlib.AsyncExitStack() as on_failure:
+
+            def ours(fd: int) -> int:
+                on_failure.callback(os.close, fd)
+                return fd
+
+            ours(stdin)
+            writers, theirs = [], []
+            for _ in range(3):
+                fd, writer = await Writer.open()
+                on_failure.push_async_callback(writer.close)
+                writers.append(writer)
+                theirs.append(ours(fd))
+            stdout, stderr, result = writers
+            with contextlib.ExitStack() as sandbox_ends:
+                feed: Writer | None = None
+                if spec.stdin:
+                    read_end, feed = await Writer.open()
+                    on_failure.push_async_callback(feed.close)
+                else:
+                    read_end = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                sandbox_ends.callback(os.close, read_end)
+                out_read, out_write = os.pipe2(os.O_CLOEXEC)
+                sandbox_ends.callback(os.close, out_write)
+                ours(out_read)
+                err_read, err_write = os.pipe2(os.O_CLOEXEC)
+                sandbox_ends.callback(os.close, err_write)
+                ours(err_read)
+                try:
+                    running = await self._sandbox.start(
+                        call_id, plan, Streams(read_end, out_write, err_write)
+                    )
+                except SandboxRefused as error:
+                    fields = _fields(call_id, plan, f"refused:{error.step}")
+                    log.warning("refused: %s", error.message, extra=fields)
+                    raise
+            on_failure.pop_all()
+        # From here to the end nothing waits: a call that runs is a call that is known.
+        call = Call(call_id, owner, plan, running, result, relay.Budget(plan.quota.output_bytes))
+        self._calls[call_id] = call
+        outputs = [
+            self._task(relay.output(out_read, stdout, call.budget, lambda: self._stop(call))),
+            self._task(relay.output(err_read, stderr, call.budget, lambda: self._stop(call))),
+        ]
+        feeds = []
+        if feed:
+            feeds.append(self._task(relay.standard_input(stdin, feed)))
+        else:
+            os.close(stdin)
+        self._task(self._carry(call, outputs, feeds))
+        return Handle(call_id, *theirs)
+
+    def _stop(self, call: Call) -> None:
+        """The output's limit is reached, or nobody reads it."""
+        if call.budget.exceeded:
+            call.running.kill()
+        elif call.id in self._calls:
+            call.cancel()
+
+    async def _carry(
+        self, call: Call, outputs: list[asyncio.Task[None]], feeds: list[asyncio.Task[None]]
+    ) -> None:
+        """See a started call through to its result."""
+        waiting = asyncio.create_task(call.running.wait())
+        try:
+            done, _ = await asyncio.wait([waiting], timeout=call.plan.wall_s + _WALL_GRACE_S)
+            if not done:
+                call.running.kill()
+            outcome = await waiting
+            wall_s = time.monotonic() - call.started
+        except Exception:
+            log.exception("call of %s was lost", call.plan.tool, extra=_fields(call.id, call.plan, "lost"))
+            await call.result.close()
+            return
+        finally:
+            del self._calls[call.id]
+            self._queue.leave()
+            for task in feeds:
+                task.cancel()
+        try:
+            await self._report(call, outcome, outputs, wall_s)
+        finally:
+            await call.result.close()
+
+    async def _report(
+        self, call: Call, outcome: Outcome, outputs: list[asyncio.Task[None]], wall_s: float
+    ) -> None:
+        await asyncio.wait(outputs, timeout=_DRAIN_S)
+        limit = _limit(call, outcome)
+        if limit:
+            log.warning(
+                "call of %s met a limit: %s", call.plan.tool, limit, extra=_fields(call.id, call.plan, limit)
+            )
+        else:
+            log.info("call of %s is over", call.plan.tool, extra=_fields(call.id, call.plan, ""))
+        result = Result(
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            limit=limit,
+            wall_s=round(wall_s, 6),
+            cpu_s=outcome.cpu_s,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+            landlock_abi=outcome.landlock_abi,
+        )
+        with contextlib.suppress(StreamClosed):
+            await call.result.send_json(result)
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _limit(call: Call, outcome: Outcome) -> str | None:
+    """Which limit ended the call; a program that lived with a refused fork and ended by itself hit none."""
+    if call.cancelled:
+        return "cancelled"
+    if call.budget.exceeded:
+        return "output"
+    if outcome.out_of_time:
+        return "wall"
+    if outcome.out_of_memory:
+        return "memory"
+    if outcome.out_of_pids and outcome.exit_code != 0:
+        return "pids"
+    return None
+
+
+def _fields(call_id: str, plan: Plan, limit: str) -> dict[str, str]:
+    return {"CLAWOS_CALL": call_id, "CLAWOS_TOOL": plan.tool, "CLAWOS_LIMIT": limit}

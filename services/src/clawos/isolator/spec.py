@@ -1,0 +1,79 @@
+"""What a caller asks for: one call, as parsed from the bus. If a `Spec` exists, its shape is right;
+whether this machine grants it is for `planner.py` to say.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated, Literal
+
+import msgspec
+
+from clawos.core.errors import BadRequest
+from clawos.core.parse import Record, from_json
+from clawos.isolator.errors import SpecInvalid
+
+SPEC_BYTES_MAX = 1024 * 1024
+
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,63}\Z")]
+_Text = Annotated[str, msgspec.Meta(max_length=128 * 1024)]
+_Path = Annotated[str, msgspec.Meta(pattern=r"^/", max_length=4095)]
+_Uid = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+
+
+class Spec(Record, frozen=True):
+    tool: _Name
+    argv: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=256)]
+    env: Annotated[dict[str, _Text], msgspec.Meta(max_length=64)] = msgspec.field(default_factory=dict)
+    stdin: bool = False
+    cwd: _Path | None = None
+    home: Literal["none", "read", "write"] = "none"
+    home_owner: _Uid | None = None
+    read: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=32)] = ()
+    sockets: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=8)] = ()
+    groups: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=8)] = ()
+    host_proc: bool = False
+    run_as: _Name = "clawos-sandbox"
+    quota: _Name = "small"
+    seccomp: _Name = "shell"
+    wall_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] | None = None
+
+
+def is_clean(path: str) -> bool:
+    """Absolute, no NUL, and already in its shortest form: no `..`, `.`, `//` or trailing slash."""
+    return path.startswith("/") and "\0" not in path and posixpath.normpath(path) == path and path[:2] != "//"
+
+
+def parse(text: str) -> Spec:
+    """Parse a specification. Raises SpecInvalid with the path of what is wrong."""
+    if len(text) > SPEC_BYTES_MAX:
+        raise SpecInvalid(f"the specification is larger than {SPEC_BYTES_MAX} characters")
+    try:
+        spec = from_json(text, Spec, "spec")
+    except BadRequest as error:
+        raise SpecInvalid(error.message) from None
+    for field, values in (("argv", spec.argv), ("env", (*spec.env, *spec.env.values()))):
+        if any("\0" in value or not _is_text(value) for value in values):
+            raise SpecInvalid(f"spec: {field} holds a NUL or half a character")
+    if not is_clean(spec.argv[0]):
+        raise SpecInvalid("spec: argv[0] is not the absolute path of a program")
+    for name in spec.env:
+        if not _ENV_NAME.match(name):
+            raise SpecInvalid(f"spec: env: {name!r} is not a variable's name")
+    for path in (*spec.read, *spec.sockets, *((spec.cwd,) if spec.cwd else ())):
+        if not is_clean(path) or not _is_text(path):
+            raise SpecInvalid(f"spec: {path!r} is not a clean absolute path")
+    if spec.home != "none" and spec.home_owner is None:
+        raise SpecInvalid("spec: home needs home_owner")
+    return spec
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # lone surrogates pass JSON but name no file
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""The bus face: the frozen contract, and who may call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from clawos.core.bus import Bus
+from clawos.core.errors import RemoteError
+from clawos.isolator.config import ROOM
+from clawos.isolator.errors import SandboxRefused, SpecInvalid
+from clawos.isolator.interface import IsolatorInterface
+from clawos.isolator.service import Handle, Isolator
+
+from .conftest import ISOLATOR, finish, spec_text
+
+pytestmark = pytest.mark.processes
+
+Connect = Callable[[], Awaitable[Bus]]
+NAME = ROOM.bus_name
+
+
+@pytest.fixture
+async def served(isolator: Isolator, connect: Connect) -> Bus:
+    server = await connect()
+    await server.serve(NAME, ROOM.object_path, IsolatorInterface(isolator, server))
+    return await connect()
+
+
+async def run(bus: Bus, *argv: str, **spec: Any) -> Handle:
+    stdin = os.open(os.devnull, os.O_RDONLY)
+    try:
+        return Handle(*await bus.call(NAME, "Run", spec_text(*argv, **spec), fds=(stdin,)))
+    finally:
+        os.close(stdin)
+
+
+async def test_a_call_over_the_bus(served: Bus) -> None:
+    ran = await finish(await run(served, "/bin/sh", "-c", "echo hello; exit 7"))
+    assert (ran.stdout, ran.exit_code) == ("hello\n", 7)
+
+
+async def test_errors_have_their_names(served: Bus) -> None:
+    with pytest.raises(RemoteError) as invalid:
+        await run(served, "true")
+    assert invalid.value.is_a(SpecInvalid)
+    with pytest.raises(RemoteError) as refused:
+        await run(served, "/usr/bin/no-such-program")
+    assert refused.value.is_a(SandboxRefused)
+    assert refused.value.fields["step"] == "exec"
+
+
+async def test_plan_and_status_are_json(served: Bus) -> None:
+    (plan,) = await served.call(NAME, "Plan", spec_text("/usr/bin/true"))
+    assert {m["path"] for m in json.loads(plan)["mounts"]} >= {"/usr", "/proc", "/tmp"}
+    (status,) = await served.call(NAME, "Status")
+    assert set(json.loads(status)) == {"running", "queued", "landlock_abi", "namespaces", "cgroup"}
+
+
+async def test_a_caller_who_leaves_the_bus_takes_his_calls_along(served: Bus, isolator: Isolator) -> None:
+    call = await run(served, "/usr/bin/sleep", "1007")
+    assert isolator.status()["running"] == 1
+    await served.close()
+    assert (await finish(call)).result["limit"] == "cancelled"
+
+
+async def test_cancel_over_the_bus(served: Bus) -> None:
+    call = await run(served, "/usr/bin/sleep", "1008")
+    await served.call(NAME, "Cancel", call.id)
+    assert (await finish(call)).result["limit"] == "cancelled"
+
+
+async def test_many_calls_at_once(served: Bus) -> None:
+    calls = await asyncio.gather(*(run(served, "/bin/sh", "-c", f"echo {i}") for i in range(8)))
+    assert [(await finish(call)).stdout for call in calls] == [f"{i}\n" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("user", "may"), [("root", True), ("clawos-agent", True), ("clawos-sandbox", False), ("nobody", False)]
+)
+async def test_who_may_call(
+    served: Bus, call_as: Callable[..., Awaitable[dict[str, Any]]], user: str, may: bool
+) -> None:
+    for member in (("Status",), ("Plan", spec_text("/usr/bin/true")), ("Cancel", "x")):
+        answer = await call_as(user, NAME, *member)
+        assert ("ok" in answer) == may, answer
+        if not may:
+            assert answer["error"] == "org.freedesktop.DBus.Error.AccessDenied"
+
+
+def test_the_snapshot_is_what_we_serve(isolator: Isolator) -> None:
+    class NoBus:
+        pass
+
+    described = IsolatorInterface(isolator, NoBus()).describe(NAME)  # type: ignore[arg-type] # only described
+    assert (ISOLATOR / "system" / f"{NAME}.xml").read_text().strip() == described.strip()

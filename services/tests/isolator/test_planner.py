@@ -1,0 +1,161 @@
+"""From specification to plan: what is granted, what is refused, and the order of operations."""
+
+from __future__ import annotations
+
+import pwd
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from clawos.isolator.config import Config
+from clawos.isolator.errors import SpecInvalid
+from clawos.isolator.plan import (
+    Access,
+    Allow,
+    Bind,
+    Dir,
+    File,
+    Link,
+    Mount,
+    Operation,
+    Plan,
+    Proc,
+    Tmpfs,
+    in_order,
+)
+from clawos.isolator.planner import Planner
+from clawos.isolator.spec import parse
+
+from .conftest import spec_text
+
+
+def plan(planner: Planner, **spec: Any) -> Plan:
+    return planner.plan(parse(spec_text("/usr/bin/true", **spec)))
+
+
+def binds(made: Plan) -> dict[str, Bind]:
+    return {o.path: o for o in made.operations if isinstance(o, Bind)}
+
+
+def test_nothing_of_the_host_is_writable_by_default(planner: Planner) -> None:
+    writable = [p for p, b in binds(plan(planner)).items() if b.flags & Mount.WRITE]
+    assert all(path.startswith("/dev/") for path in writable)
+
+
+def test_operations_find_their_parents_made(planner: Planner) -> None:
+    made = {"/"}
+    for operation in plan(planner, read=["/etc"], sockets=["/run/dbus/system_bus_socket"]).operations:
+        if isinstance(operation, Allow):
+            continue
+        assert str(PurePosixPath(operation.path).parent) in made, operation
+        if isinstance(operation, Bind | Tmpfs | Proc):
+            assert operation.path in made, "a mount needs its mount point"
+        else:
+            assert operation.path not in made
+        made.add(operation.path)
+
+
+def test_what_lies_below_a_bind_falls_away() -> None:
+    wanted: dict[str, Operation] = {
+        "/etc": Bind("/etc", "/etc"),
+        "/etc/passwd": File("/etc/passwd", b""),
+        "/a/b/link": Link("/a/b/link", "x"),
+    }
+    assert list(in_order(wanted)) == [
+        Dir("/a"),
+        Dir("/a/b"),
+        Link("/a/b/link", "x"),
+        Dir("/etc"),
+        Bind("/etc", "/etc"),
+    ]
+
+
+def test_home_lies_where_paths_md_says(planner: Planner, config: Config) -> None:
+    made = plan(planner, home="write", home_owner=0)
+    home = binds(made)["/home/root"]
+    assert (home.source, home.flags) == (str(config.home / "0"), Mount.WRITE)
+    assert (made.cwd, made.env["HOME"]) == ("/home/root", "/home/root")
+    assert Allow("/home/root", Access.READ | Access.WRITE) in made.operations
+    assert binds(plan(planner, home="read", home_owner=0))["/home/root"].flags == Mount.READ
+
+
+def test_landlock_says_what_the_mounts_say(planner: Planner) -> None:
+    made = plan(planner, read=["/etc"], home="read", home_owner=0)
+    rules = {o.path: o.access for o in made.operations if isinstance(o, Allow)}
+    assert rules["/"] == Access.LIST
+    assert (rules["/usr"], rules["/etc"], rules["/home/root"]) == (
+        Access.READ | Access.EXEC,
+        Access.READ,
+        Access.READ,
+    )
+    assert not any(a & Access.WRITE for p, a in rules.items() if not p.startswith(("/dev/", "/tmp")))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"quota": "huge"}, "no quota is called 'huge'"),
+        ({"seccomp": "none"}, "no seccomp profile is called 'none'"),
+        ({"run_as": "root"}, "may not run as 'root'"),
+        ({"run_as": "clawos-agent"}, "may not run as"),
+        ({"run_as": "clawos-units"}, "may not run as 'clawos-units'"),
+        ({"read": ["/"]}, "read: /"),
+        ({"read": ["/root"]}, "read: /root"),
+        ({"read": ["/var"]}, "read: /var"),
+        ({"read": ["/var/lib/clawos/vault"]}, "read: /var/lib/clawos/vault"),
+        ({"read": ["/proc"]}, "read: /proc"),
+        ({"read": ["/etcetera"]}, "read: /etcetera"),
+        ({"sockets": ["/run/docker.sock"]}, "sockets: /run/docker.sock"),
+        ({"groups": ["root"]}, "the group 'root'"),
+        ({"home": "read", "home_owner": 3_999_999}, "no user has the id 3999999"),
+    ],
+)
+def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecInvalid, match=words):
+        plan(planner, **spec)
+
+
+def test_units_run_as_their_own_user_and_without_a_home(planner: Planner) -> None:
+    text = spec_text("/usr/bin/true", run_as="clawos-units").replace("test.tool", "unit.start")
+    assert planner.plan(parse(text)).uid == pwd.getpwnam("clawos-units").pw_uid
+    with_home = text.replace("}", ', "home": "read", "home_owner": 0}')
+    with pytest.raises(SpecInvalid, match="sees no home"):
+        planner.plan(parse(with_home))
+
+
+def test_a_link_out_of_the_allowed_directories_is_refused(
+    config: Config, planner: Planner, tmp_path: Path
+) -> None:
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "out").symlink_to("/root")
+    (tmp_path / "shown" / "in").symlink_to("out2")
+    (tmp_path / "shown" / "out2").mkdir()
+    config = Config(
+        **{f: getattr(config, f) for f in config.__struct_fields__} | {"read": (f"{tmp_path}/shown",)}
+    )
+    planner = Planner(config, planner._quotas, planner._filters)
+    assert f"{tmp_path}/shown/in" in binds(plan(planner, read=[f"{tmp_path}/shown/in"]))
+    with pytest.raises(SpecInvalid):
+        plan(planner, read=[f"{tmp_path}/shown/out"])
+
+
+def test_what_the_machine_has_not_the_sandbox_has_not(planner: Planner) -> None:
+    assert "/etc/no-such-file" not in binds(plan(planner, read=["/etc/no-such-file"]))
+
+
+def test_wall_clock_can_only_be_shortened(planner: Planner) -> None:
+    assert plan(planner, wall_s=1.5).wall_s == 1.5
+    assert plan(planner, wall_s=80_000).wall_s == 60
+
+
+def test_the_callers_environment_wins(planner: Planner) -> None:
+    assert plan(planner, env={"TERM": "linux"}).env["TERM"] == "linux"
+
+
+def test_a_plan_can_be_read(planner: Planner) -> None:
+    told = plan(planner, home="write", home_owner=0).describe()
+    assert {"path": "/usr", "source": "/usr", "access": "read exec"} in told["mounts"]
+    assert told["limits"]["memory_bytes"] == 100_663_296
+    assert told["filters"]["seccomp"] == "shell"
+    assert "seccomp_filter" not in str(told)

@@ -1,0 +1,122 @@
+"""Every shipped tool, in the sandbox that its manifest asks for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clawos.isolator.config import Config
+from clawos.isolator.planner import Planner
+from clawos.isolator.service import Isolator
+from clawos.isolator.spec import parse
+
+from .conftest import POLICIES, SERVICES, Ran, finish, spec_text
+
+pytestmark = pytest.mark.processes
+
+INSTALLED = Path("/usr/lib/clawos/tools")
+MANIFESTS = sorted((POLICIES / "tools").glob("*.toml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> Iterator[None]:
+    """The tools where the image has them; this /usr is the tools root's own."""
+    if INSTALLED.exists():
+        shutil.rmtree(INSTALLED)
+    shutil.copytree(SERVICES / "tools", INSTALLED)
+    yield
+    shutil.rmtree(INSTALLED)
+
+
+def fill(argv: list[Any], arguments: dict[str, str]) -> list[str]:
+    filled: list[str] = []
+    for part in argv:
+        group = part if isinstance(part, list) else [part]
+        names = [p[1:-1] for p in group if p.startswith("{")]
+        if all(name in arguments for name in names):
+            filled += [arguments[p[1:-1]] if p.startswith("{") else p for p in group]
+    return filled
+
+
+def specification(manifest: dict[str, Any], **arguments: str) -> str:
+    text = spec_text(
+        *fill(manifest["argv"], arguments),
+        quota=manifest["quota"],
+        seccomp=manifest["seccomp"],
+        home_owner=0,
+        **manifest.get("permissions", {}),
+    )
+    return text.replace("test.tool", manifest["name"])
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return tomllib.loads((POLICIES / "tools" / f"{name}.toml").read_text())
+
+
+@pytest.mark.parametrize("file", MANIFESTS, ids=lambda f: f.stem)
+def test_every_manifest_is_granted(planner: Planner, file: Path) -> None:
+    made = tomllib.loads(file.read_text())
+    arguments = dict.fromkeys(made["arguments"].get("properties", {}), "x")
+    plan = planner.plan(parse(specification(made, **arguments)))
+    assert plan.tool == file.stem
+    program = Path(plan.argv[0])
+    assert os.access(program, os.X_OK), f"{program} is not there"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        ("cpu.info", {}, " × "),
+        ("cpu.load", {}, "Load: "),
+        ("disk.usage", {}, "SIZE"),
+        ("disk.usage", {"path": "/"}, "FREE"),
+        ("file.find", {"name": "debian_version"}, "/etc/debian_version"),
+        ("file.list", {"path": "/etc"}, "passwd"),
+        ("file.read", {"path": "/etc/debian_version"}, "."),
+        ("file.search", {"text": "root:x", "path": "/etc/passwd"}, "root:x:0"),
+        ("host.name", {}, "This machine is called "),
+        ("journal.show", {"lines": "1"}, "The log holds"),
+        ("math.eval", {"expression": "6 * 7"}, "42"),
+        ("memory.usage", {}, "memory is free"),
+        ("network.ports", {}, ""),
+        ("network.show", {}, "lo:  127.0.0.1/8"),
+        ("process.find", {"name": "python"}, "python"),
+        ("process.list", {"sort": "memory", "count": "3"}, "PROGRAM"),
+        ("shell.run", {"command": "echo one | sed s/one/two/; awk 'BEGIN { print 3 }'"}, "two\n3"),
+        ("system.uptime", {}, "Up "),
+        ("system.version", {}, "Linux kernel "),
+        ("time.now", {}, ":"),
+    ],
+)
+async def test_tools_work_inside(
+    isolator: Isolator, tool: str, arguments: dict[str, str], words: str
+) -> None:
+    ran = await call(isolator, tool, **arguments)
+    assert (ran.exit_code, ran.stderr) == (0, ""), ran
+    assert words in ran.stdout
+
+
+async def call(isolator: Isolator, tool: str, **arguments: str) -> Ran:
+    text = specification(manifest(tool), **arguments)
+    return await finish(await isolator.run(text, os.open(os.devnull, os.O_RDONLY), ":1.1"))
+
+
+async def test_a_file_is_written_read_and_deleted(isolator: Isolator, config: Config) -> None:
+    assert (await call(isolator, "file.write", path="a.txt", text="hello")).stdout == "Wrote a.txt.\n"
+    assert (await call(isolator, "file.read", path="a.txt")).stdout == "hello\n"
+    assert (await call(isolator, "file.search", text="HELLO")).stdout == "/home/root/a.txt:1:hello\n"
+    assert (await call(isolator, "file.delete", path="a.txt")).exit_code == 0
+    assert list((config.home / "0").iterdir()) == []
+
+
+async def test_nothing_outside_the_home_is_written(isolator: Isolator) -> None:
+    for path in ("/etc/passwd", "/usr/lib/clawos/tools/memory", "/home/other"):
+        ran = await call(isolator, "file.write", path=path, text="x")
+        assert ran.exit_code == 1
+        assert "only your home can" in ran.stderr

@@ -1,0 +1,204 @@
+"""Tools that read /proc, over a small /proc of our own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    files = {
+        "uptime": "93784.11 150000.00\n",
+        "stat": (
+            "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 50 0 50 400 0\ncpu1 50 0 50 400 0\n"
+            "intr 1\nbtime 1750000000\n"
+        ),
+        "loadavg": "0.24 0.50 1.00 1/100 4242\n",
+        "sys/kernel/hostname": "claw\n",
+        "sys/kernel/osrelease": "6.12.1-test\n",
+        "sys/kernel/arch": "x86_64\n",
+        "meminfo": (
+            "MemTotal:        8000000 kB\nMemFree:         1000000 kB\nMemAvailable:    5500000 kB\n"
+            "Buffers:          100000 kB\nCached:          4000000 kB\nSReclaimable:     200000 kB\n"
+            "SwapTotal:             0 kB\nSwapFree:              0 kB\n"
+        ),
+        "cpuinfo": (
+            "processor\t: 0\nmodel name\t: Test CPU @ 2.0GHz\ncpu MHz\t\t: 1999.999\ncache size\t: 512 KB\n\n"
+            "processor\t: 1\nmodel name\t: Test CPU @ 2.0GHz\ncpu MHz\t\t: 1999.999\ncache size\t: 512 KB\n"
+        ),
+        "1/net/dev": (
+            "Inter-|   Receive                                                |  Transmit\n"
+            " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
+            "    lo:    2048       1    0    0    0     0          0         0     2048       1    0\n"
+            "  eth0: 5242880     100    0    0    0     0          0         0   102400      50    0\n"
+        ),
+        "1/net/route": (
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+            "eth0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+            "eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+        ),
+        "1/net/fib_trie": (
+            "Main:\n  +-- 0.0.0.0/0 3 0 4\n     |-- 0.0.0.0\n        /0 universe UNICAST\n"
+            "     |-- 10.0.2.0\n        /24 link UNICAST\n"
+            "Local:\n  +-- 0.0.0.0/0 3 0 4\n     |-- 10.0.2.15\n        /32 host LOCAL\n"
+            "     |-- 10.0.2.255\n        /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n"
+        ),
+        "1/net/if_inet6": (
+            "00000000000000000000000000000001 01 80 10 80       lo\n"
+            "fe800000000000005054a0fffe123456 02 40 20 80     eth0\n"
+        ),
+        "1/net/tcp": (
+            "  sl  local_address rem_address   st tx_queue rx_queue tr\n"
+            "   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00\n"
+            "   1: 0100007F:0277 00000000:0000 0A 00000000:00000000 00\n"
+            "   2: 0F02000A:D431 0802000A:0050 01 00000000:00000000 00\n"
+        ),
+        "1/net/tcp6": (
+            "  sl  local_address                         remote_address                        st\n"
+            "   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 0\n"
+            "   1: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0\n"
+        ),
+        "1/net/udp": (
+            "   sl  local_address rem_address   st tx_queue\n"
+            "  10: 00000000:0044 00000000:0000 07 00000000:00000000\n"
+        ),
+    }
+    for name, text in files.items():
+        file = tmp_path / "proc" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path / "proc"
+
+
+def run(tool: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "TZ": "UTC", "LANG": "C.UTF-8", **environment}
+    return subprocess.run(
+        [TOOLS / tool, *arguments], env=env, capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+def said(proc: Path, tool: str) -> str:
+    ran = run(tool, CLAWOS_PROC=str(proc))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+def test_uptime(proc: Path) -> None:
+    assert said(proc, "uptime") == "Up 1 day 2 hours 3 minutes, since Sunday 15 June 2025, 15:06.\n"
+    (proc / "uptime").write_text("61.5 1\n")
+    assert said(proc, "uptime").startswith("Up 1 minute 1 second, since")
+    (proc / "uptime").write_text("0.4 1\n")
+    assert said(proc, "uptime").startswith("Up 0 seconds, since")
+
+
+def test_version(proc: Path, tmp_path: Path) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('PRETTY_NAME="ClawOS 0.1"\nIMAGE_VERSION=7\n')
+    ran = run("version", CLAWOS_PROC=str(proc), CLAWOS_OS_RELEASE=str(release))
+    assert ran.stdout == "ClawOS 0.1 (image 7)\nLinux kernel 6.12.1-test, x86_64\n"
+
+
+def test_hostname(proc: Path) -> None:
+    assert said(proc, "hostname") == "This machine is called claw.\n"
+
+
+def test_memory(proc: Path) -> None:
+    assert said(proc, "memory").splitlines() == [
+        "5.2 GiB of 7.6 GiB memory is free (68 %).",
+        "In use: 2.4 GiB. Of what is free, 4.1 GiB holds cached files and is given up when needed.",
+        "There is no swap.",
+    ]
+    meminfo = proc / "meminfo"
+    meminfo.write_text(meminfo.read_text().replace("Total:             0", "Total:       1048576"))
+    assert said(proc, "memory").endswith("Swap: 0 MiB of 1.0 GiB is free.\n")
+
+
+def test_load(proc: Path) -> None:
+    # A /proc that stands still has nothing to say about business, only about load.
+    assert said(proc, "load") == (
+        "Load: 0.24 over one minute, 0.50 over five, 1.00 over fifteen; 2 processors.\n"
+    )
+
+
+def test_load_says_how_busy() -> None:
+    first, second = run("load").stdout.splitlines()
+    assert first.startswith("The processors are ")
+    assert 0 <= int(first.split()[3]) <= 100
+    assert second.startswith("Load: ")
+
+
+def test_cpu(proc: Path) -> None:
+    assert said(proc, "cpu").splitlines() == ["2 × Test CPU @ 2.0GHz", "Clock: 2.00 GHz now", "Cache: 512 KB"]
+    (proc / "cpuinfo").write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    assert said(proc, "cpu") == "1 × ARM processor (implementer 0x41)\n"
+
+
+def test_network(proc: Path) -> None:
+    assert said(proc, "network").splitlines() == [
+        "lo:  127.0.0.1/8  ::1/128",
+        "    received 2 KiB, sent 2 KiB",
+        "eth0:  10.0.2.15/24  fe80::5054:a0ff:fe12:3456/64",
+        "    received 5.0 MiB, sent 100 KiB",
+        "Default route: through 10.0.2.2 on eth0",
+    ]
+
+
+def test_network_of_an_unplugged_machine(proc: Path) -> None:
+    for name in ("fib_trie", "route", "if_inet6"):
+        (proc / "1" / "net" / name).write_text("")
+    text = said(proc, "network")
+    assert "eth0:  no address" in text
+    assert text.endswith("There is no default route: the machine is not connected.\n")
+
+
+def test_ports(proc: Path) -> None:
+    assert said(proc, "ports").splitlines() == [
+        "tcp    22  from everywhere (ssh)",
+        "tcp   631  from this machine only (printing)",
+        "tcp  8080  from this machine only",
+        "udp    68  from everywhere (dhcp)",
+    ]
+
+
+def test_no_ports(proc: Path) -> None:
+    for file in ("tcp", "tcp6", "udp"):
+        (proc / "1" / "net" / file).write_text("  sl  local_address\n")
+    assert said(proc, "ports") == "No port is open for connections.\n"
+
+
+@pytest.mark.parametrize("tool", ["memory", "cpu", "network", "ports", "hostname"])
+def test_without_proc_one_clear_sentence(tool: str, tmp_path: Path) -> None:
+    ran = run(tool, CLAWOS_PROC=str(tmp_path))
+    assert ran.returncode != 0
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_processes() -> None:
+    rows = run("processes", "--sort", "memory", "--count", "2").stdout.splitlines()
+    assert rows[0].split() == ["PID", "CPU", "MEMORY", "PROGRAM"]
+    assert len(rows) in (3, 4)
+    megabytes = [int(row.split()[3]) for row in rows[1:3]]
+    assert megabytes == sorted(megabytes, reverse=True)
+
+
+def test_processes_by_name() -> None:
+    with subprocess.Popen(["sleep", "1011.5"], start_new_session=True) as sleeper:
+        found = run("processes", "--name", "sleep 1011.5").stdout
+        sleeper.kill()
+    assert [line.split()[0] for line in found.splitlines()[1:]] == [str(sleeper.pid)]
+    nobody = run("processes", "--name", "no-such-program").stdout
+    assert nobody == "No program called no-such-program is running.\n"
+
+
+@pytest.mark.parametrize("arguments", [["--sort", "age"], ["--what", "x"], ["x"]])
+def test_processes_refuses_what_it_does_not_know(arguments: list[str]) -> None:
+    ran = run("processes", *arguments)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("usage: processes")
