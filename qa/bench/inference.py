@@ -78,7 +78,7 @@ def llama_bench(path: Path, threads: int, tokens: int, rounds: int) -> float:
     command = [
         program,
         "-m",
-        path,
+        str(path),
         "-p",
         "0",
         "-n",
@@ -92,7 +92,7 @@ def llama_bench(path: Path, threads: int, tokens: int, rounds: int) -> float:
     ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
-    return max(rows[0]["samples_ts"])
+    return float(max(rows[0]["samples_ts"]))
 
 
 def ours(path: Path, threads: int, tokens: int, rounds: int) -> float:

@@ -1,74 +1,23 @@
-"""The blocking client agrees with dbus-fast about bytes, passes descriptors, and can be woken up."""
+"""The blocking client passes texts and descriptors, says what went wrong, and can be woken up."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from dbus_fast import Message, Variant
-from hypothesis import given
-from hypothesis import strategies as st
 
-from clawos.core import marshal
 from clawos.core.bus import Bus, Fd, Interface, Str, method
 from clawos.core.errors import BadRequest, RemoteError, Unavailable
 from clawos.core.wire import Interrupted, Wire
 
 NAME, PATH = "org.clawos.Test1", "/org/clawos/Test1"
-TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-VALUES: list[tuple[str, st.SearchStrategy[Any]]] = [
-    ("s", TEXT),
-    ("u", st.integers(0, 2**32 - 1)),
-    ("t", st.integers(0, 2**64 - 1)),
-    ("x", st.integers(-(2**63), 2**63 - 1)),
-    ("y", st.integers(0, 255)),
-    ("b", st.booleans()),
-    ("d", st.floats(allow_nan=False)),
-    ("as", st.lists(TEXT, max_size=5)),
-    ("at", st.lists(st.integers(0, 2**64 - 1), max_size=5)),
-    ("a{su}", st.dictionaries(TEXT, st.integers(0, 2**32 - 1), max_size=5)),
-    ("(sut)", st.tuples(TEXT, st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))),
-]
-
-
-@st.composite
-def bodies(draw: st.DrawFn) -> tuple[str, list[Any]]:
-    kinds = draw(st.lists(st.sampled_from(VALUES), min_size=1, max_size=6))
-    return "".join(kind for kind, _ in kinds), [draw(values) for _, values in kinds]
-
-
-def _message(signature: str, body: list[Any]) -> bytes:
-    lists = [
-        list(value) if isinstance(value, tuple) else value for value in body
-    ]  # as dbus-fast wants structs
-    message = Message(
-        destination="a.b", path="/", interface="a.b", member="C", serial=1, signature=signature, body=lists
-    )
-    return bytes(message._marshall(False))
-
-
-@given(bodies())
-def test_bytes_are_those_of_dbus_fast_both_ways(body: tuple[str, list[Any]]) -> None:
-    signature, values = body
-    packed = bytes(marshal.pack(signature, values))
-    theirs = _message(signature, values)
-    assert theirs.endswith(packed)
-    assert marshal.unpack(signature, packed) == values
-
-
-def test_reads_a_variant_as_its_value() -> None:
-    theirs = _message("v", [Variant("a(su)", [["x", 1]])])
-    body_size = int.from_bytes(theirs[4:8], "little")
-    assert marshal.unpack("v", theirs[-body_size:]) == [[("x", 1)]]
-
-
-@pytest.mark.parametrize(("signature", "data"), [("s", b"\xff\0\0\0a"), ("u", b"\0"), ("as", b"\xff\0\0\0")])
-def test_bytes_that_do_not_fit_are_refused(signature: str, data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"ends early|longer than"):
-        marshal.unpack(signature, data)
+BUS = "org.freedesktop.DBus"
 
 
 class Echo(Interface):
@@ -81,6 +30,11 @@ class Echo(Interface):
     @method
     async def refuse(self) -> None:
         raise BadRequest("no", "say please", count=3)
+
+    @method
+    async def slow(self, file: Fd) -> Fd:
+        await asyncio.sleep(0.3)
+        return file
 
     @method
     async def wait(self) -> None:
@@ -103,6 +57,7 @@ async def test_texts_and_descriptors_go_there_and_back(wire: Wire) -> None:
     text, received = await asyncio.to_thread(wire.room, NAME, "Echo", long, fds=(reading,))
     assert text == long
     assert os.read(received, 10) == b"through"
+    assert not os.get_inheritable(received)
     for fd in (reading, writing, received):
         os.close(fd)
 
@@ -144,6 +99,88 @@ async def test_a_waiting_call_can_be_woken_up_and_the_next_one_works(wire: Wire)
     os.close(reading)
 
 
-def test_no_bus_is_unavailable() -> None:
+async def test_the_answer_to_a_call_given_up_is_dropped_with_its_descriptors(wire: Wire) -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(wire.room, NAME, "Slow", fds=(writing,), timeout_s=0.1)
+    await asyncio.sleep(0.5)
+    text, received = await asyncio.to_thread(wire.room, NAME, "Echo", "mine", fds=(reading,))
+    assert text == "mine"
+    for fd in (writing, received):
+        os.close(fd)
+    # The pipe ends only when nobody holds its other end any more.
+    assert await asyncio.wait_for(asyncio.to_thread(os.read, reading, 1), 10) == b""
+    os.close(reading)
+
+
+def test_a_property_is_its_bare_value(wire: Wire) -> None:
+    features = wire.read_property(BUS, "/org/freedesktop/DBus", BUS, "Features")
+    assert "HeaderFiltering" in features
+
+
+def test_a_name_that_nobody_installed_cannot_be_started(wire: Wire) -> None:
+    assert wire.can_start(BUS)
+    assert not wire.can_start("org.clawos.Nobody1")
+
+
+@pytest.mark.parametrize("address", ["unix:path=/nonexistent", "tcp:host=localhost", "nonsense", ""])
+def test_no_bus_is_unavailable(address: str) -> None:
     with pytest.raises(Unavailable, match="no system bus"):
-        Wire.connect("unix:path=/nonexistent")
+        Wire.connect(address)
+
+
+def test_takes_the_first_address_that_answers(bus_address: str) -> None:
+    Wire.connect(f"unix:path=/nonexistent;{bus_address}").close()
+
+
+@contextmanager
+def daemon(path: Path, *answers: bytes, silent: bool) -> Iterator[str]:
+    """A bus that misbehaves: an answer for each thing it hears, then it closes or falls silent."""
+    over = threading.Event()
+    if not silent:
+        over.set()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1)
+            for answer in answers:
+                connection.recv(4096)
+                connection.sendall(answer)
+            connection.recv(4096)
+            over.wait(30)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield f"unix:path={path}"
+        finally:
+            over.set()
+            thread.join(30)
+
+
+WELCOME = (b"OK 0123\r\n", b"AGREE_UNIX_FD\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent", "what"),
+    [
+        ((b"REJECTED EXTERNAL\r\n",), False, "refused us"),
+        ((b"OK 0123\r\n", b"ERROR\r\n"), False, "refused us"),
+        (WELCOME, False, "went away"),
+        ((), True, "no system bus"),
+        (WELCOME, True, "does not answer"),
+    ],
+)
+def test_a_bus_that_misbehaves_is_unavailable(
+    answers: tuple[bytes, ...], silent: bool, what: str, tmp_path: Path
+) -> None:
+    with (
+        daemon(tmp_path / "socket", *answers, silent=silent) as address,
+        pytest.raises(Unavailable, match=what) as caught,
+    ):
+        Wire.connect(address, timeout_s=0.3)
+    assert caught.value.fields == {"unit": "dbus"}

@@ -4,7 +4,7 @@
     python3 -m clawos.core.manifest write       after a deliberate change, in a checkout
 
 A line is `sha256  path`. Paths begin with one of three names, which stand for a folder of the checkout or of
-the machine: `policies/`, `specs/` (docs/specs) and `bus/` (the rooms' bus XML, in the Python package itself).
+the machine: `policies/`, `specs/` (docs/specs) and `bus/` (the rooms' bus XML; /usr/share/dbus-1/interfaces).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Roots:
         policies = [path for path in self.policies.rglob("*") if path.is_file() and path != self.manifest]
         found = {f"policies/{path.relative_to(self.policies)}": path for path in policies}
         found |= {f"specs/{path.name}": path for path in self.specs.glob("*.md")}
-        for path in self.bus.glob("*/system/org.clawos.*.xml"):
+        for path in self.bus.rglob("org.clawos.*.xml"):
             found[f"bus/{path.name}"] = path
         return dict(sorted(found.items()))
 
@@ -48,7 +48,7 @@ def roots() -> Roots:
     """Those of the checkout that this file is part of, else those of the machine."""
     if (_CHECKOUT / "docs/specs").is_dir() and (_CHECKOUT / "policies").is_dir():
         return Roots(_CHECKOUT / "policies", _CHECKOUT / "docs/specs")
-    return Roots(POLICY_DIR, POLICY_DIR.parent / "specs")
+    return Roots(POLICY_DIR, POLICY_DIR.parent / "specs", Path("/usr/share/dbus-1/interfaces"))
 
 
 @dataclass(frozen=True)
