@@ -38,7 +38,7 @@ def measure() -> dict[str, object]:
     started = time.monotonic()
     machine.start()
     try:
-        console = Console(machine.guest.path("console.sock"))
+        console = Console(machine.guest.socket("console.sock"))
         console.expect(r"login: ", 600)
         login_s = time.monotonic() - started
         console.close()

@@ -34,7 +34,7 @@ def fresh() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def console(fresh: Machine) -> Iterator[Console]:
-    made = Console(fresh.guest.path("console.sock"))
+    made = Console(fresh.guest.socket("console.sock"))
     yield made
     made.close()
 
@@ -99,7 +99,7 @@ def test_control_c_cancels_and_keeps_the_shell(console: Console) -> None:
 
 
 def test_there_is_no_harness_door(fresh: Machine) -> None:
-    channel = Channel(fresh.guest.path("harness.sock"))
+    channel = Channel(fresh.guest.socket("harness.sock"))
     try:
         assert not channel.ping(10)
     finally:

@@ -88,3 +88,36 @@ def test_services_run_as_their_own_user(root: Run) -> None:
     users = {room: root(f"systemctl show -P User clawos-{room}").text.strip() for room in ROOMS}
     assert users.pop("isolator") in ("", "root", "clawos-isolator")
     assert all(name == f"clawos-{room}" for room, name in users.items())
+
+
+AS_UNITS = "setpriv --reuid=clawos-units --clear-groups --regid=clawos-units"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "systemd-run --no-ask-password --wait true",
+        "systemctl --no-ask-password start debug-shell.service",
+        "systemctl --no-ask-password start systemd-reboot.service",
+        "systemctl --no-ask-password start modprobe@loop.service",
+        "systemctl --no-ask-password start poweroff.target",
+        "systemctl --no-ask-password start user@0.service",
+        "systemctl --no-ask-password stop clawos-isolator.service",
+        "systemctl --no-ask-password stop dbus.service",
+        "systemctl --no-ask-password set-property clawos-agent.service CPUWeight=1",
+        "systemctl --no-ask-password daemon-reload",
+        "systemctl --no-ask-password mask clawos-agent.service",
+        "loginctl poweroff --no-ask-password",
+    ],
+)
+def test_user_of_the_unit_tools_may_do_no_more(root: Run, command: str) -> None:
+    done = root(f"{AS_UNITS} timeout 60 {command} 2>&1")
+    assert done.status not in (0, 124), done.text
+
+
+def test_user_of_the_unit_tools_may_restart_a_service(root: Run) -> None:
+    before = root("systemctl show -P InvocationID clawos-inference").text
+    done = root(f"{AS_UNITS} systemctl --no-ask-password restart clawos-inference.service 2>&1")
+    assert done.status == 0, done.text
+    assert root("systemctl show -P InvocationID clawos-inference").text != before
+    assert root("systemd-run --wait true 2>&1").status == 0, "positive control: root may run transient units"

@@ -130,10 +130,10 @@ class Machine:
         guest = self.guest
         guest.prepare()
         for name in ("harness.sock", "console.sock", "monitor.sock", "tpm.sock"):
-            guest.path(name).unlink(missing_ok=True)
+            guest.socket(name).unlink(missing_ok=True)
         with guest.path("swtpm.log").open("wb") as log:
             subprocess.Popen(guest.tpm_command(), stdout=log, stderr=log, start_new_session=True)
-        _wait(guest.path("tpm.sock").exists, 15, "swtpm did not start; see swtpm.log")
+        _wait(guest.socket("tpm.sock").exists, 15, "swtpm did not start; see swtpm.log")
         command = guest.command(self.kvm)
         if guest.console == "stdio":
             self.foreground = subprocess.Popen(command)
@@ -141,7 +141,7 @@ class Machine:
             with guest.path("qemu.log").open("wb") as log:
                 process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
             guest.path("pid").write_text(str(process.pid))
-        _wait(guest.path("harness.sock").exists, 30, "QEMU did not start; see qemu.log")
+        _wait(guest.socket("harness.sock").exists, 30, "QEMU did not start; see qemu.log")
 
     @property
     def pid(self) -> int | None:
@@ -159,7 +159,7 @@ class Machine:
         while time.monotonic() < deadline:
             if self.guest.console == "file" and self.pid is None:
                 raise VmError("QEMU ended while the guest was booting; see qemu.log and console.log")
-            channel = Channel(self.guest.path("harness.sock"))
+            channel = Channel(self.guest.socket("harness.sock"))
             if channel.ping(min(10, deadline - time.monotonic())):
                 return channel
             channel.close()
@@ -174,7 +174,7 @@ class Machine:
             channel.close()
         monitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            monitor.connect(str(self.guest.path("monitor.sock")))
+            monitor.connect(str(self.guest.socket("monitor.sock")))
             monitor.sendall(b"system_powerdown\n")
             _wait(lambda: self.pid is None, timeout_s, "")
         except (OSError, VmError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -55,6 +56,15 @@ class Guest:
     def path(self, name: str) -> Path:
         return self.directory / name
 
+    def socket(self, name: str) -> Path:
+        """A socket of this guest. Not in its folder: a socket's address has 107 bytes, checkouts have more."""
+        key = hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
+        directory = Path(tempfile.gettempdir()) / f"clawos-vm-{key}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if directory.stat().st_uid != os.getuid():
+            raise PermissionError(f"{directory} belongs to somebody else")
+        return directory / name
+
     def prepare(self) -> None:
         """Make the guest's own writable parts: a copy-on-write disk and firmware variables."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -69,7 +79,7 @@ class Guest:
     def tpm_command(self) -> list[str]:
         state = self.path("tpm")
         state.mkdir(exist_ok=True)
-        control = f"type=unixio,path={self.path('tpm.sock')}"
+        control = f"type=unixio,path={self.socket('tpm.sock')}"
         return ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", control, "--terminate"]
 
     def command(self, kvm: bool) -> list[str]:
@@ -81,18 +91,18 @@ class Guest:
         c += ["-drive", f"if=virtio,format=qcow2,file={self.path('disk.qcow2')},cache=unsafe,discard=unmap"]
         c += [
             "-chardev",
-            f"socket,id=tpm,path={self.path('tpm.sock')}",
+            f"socket,id=tpm,path={self.socket('tpm.sock')}",
             "-tpmdev",
             "emulator,id=tpm0,chardev=tpm",
         ]
         c += ["-device", "tpm-crb,tpmdev=tpm0", "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
-        c += ["-chardev", f"socket,id=harness,path={self.path('harness.sock')},server=on,wait=off"]
+        c += ["-chardev", f"socket,id=harness,path={self.socket('harness.sock')},server=on,wait=off"]
         c += ["-device", "virtserialport,chardev=harness,name=clawos.harness"]
-        c += ["-monitor", f"unix:{self.path('monitor.sock')},server=on,wait=off"]
+        c += ["-monitor", f"unix:{self.socket('monitor.sock')},server=on,wait=off"]
         if self.console == "stdio":
             c += ["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console"]
         else:
-            console = f"socket,id=console,path={self.path('console.sock')},server=on,wait=off"
+            console = f"socket,id=console,path={self.socket('console.sock')},server=on,wait=off"
             c += ["-chardev", f"{console},logfile={self.path('console.log')}", "-serial", "chardev:console"]
         return c + self._kernel() + self._smbios()
 
@@ -101,7 +111,7 @@ class Guest:
         if self.lockdown != "none":
             return []
         stem = self.image.with_suffix("")
-        line = stem.with_suffix(".cmdline").read_text().replace("lockdown=integrity", "").strip()
+        line = stem.with_suffix(".cmdline").read_text().strip("\0\n").replace("lockdown=integrity", "")
         return ["-kernel", f"{stem}.vmlinuz", "-initrd", f"{stem}.initrd", "-append", line]
 
     def _smbios(self) -> list[str]:
@@ -115,7 +125,8 @@ class Guest:
         for number, text in enumerate(strings):
             # a file and not an argument: credentials are secrets, and argument lists are public
             path = self.path(f"smbios-{number}")
-            path.write_text(text)
-            path.chmod(0o600)
+            path.unlink(missing_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+                f.write(text)
             arguments += ["-smbios", f"type=11,path={path}"]
         return arguments

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from dbus_fast import Message
 
-from clawos.core.bus import Bus, Fd, Interface, Str, caller, method
-from clawos.core.errors import BadRequest, RemoteError, Unavailable
+from clawos.core.bus import MAX_UNDER_WAY, Bus, Fd, Interface, Str, caller, method
+from clawos.core.errors import BadRequest, Busy, RemoteError, Unavailable
 from clawos.core.stream import Writer, read_json_lines
 
 NAME = "org.clawos.Test1"
@@ -41,6 +43,10 @@ class Echo(Interface):
         await writer.send_json({"type": "text", "text": text})
         await writer.close()
         return "id", fd
+
+    @method
+    async def wait(self) -> None:
+        await asyncio.sleep(3600)
 
     @method
     async def read(self, source: Fd) -> Str:
@@ -114,3 +120,60 @@ async def test_vanished_peer_is_noticed(connect: Connect) -> None:
     server.on_vanish(client._connection.unique_name, gone.set)
     await client.close()
     await asyncio.wait_for(gone.wait(), 5)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def send_raw(bus: Bus, **changes: object) -> None:
+    """A call with one descriptor that no member will claim."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    fields: dict[str, object] = {
+        "destination": NAME,
+        "path": "/org/clawos/Test1",
+        "interface": NAME,
+        "member": "Echo",
+        "signature": "s",
+        "body": ["x"],
+    }
+    try:
+        await bus._connection.call(Message(**(fields | changes), unix_fds=[null] * 4))  # type: ignore[arg-type]
+    finally:
+        os.close(null)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"path": "/elsewhere"},
+        {"interface": "org.freedesktop.DBus.Peer", "member": "Ping", "signature": "", "body": []},
+        {
+            "interface": "org.freedesktop.DBus.Introspectable",
+            "member": "Introspect",
+            "signature": "",
+            "body": [],
+        },
+        {"member": "Read", "signature": "h", "body": [0]},
+        {"member": "Read", "signature": "h", "body": [9]},
+    ],
+)
+async def test_descriptors_that_nobody_claims_are_closed(pair: Bus, changes: dict[str, object]) -> None:
+    await send_raw(pair, **changes)
+    before = open_descriptors()
+    for _ in range(5):
+        await send_raw(pair, **changes)
+    assert open_descriptors() == before
+
+
+async def test_one_peer_cannot_pile_up_calls(pair: Bus) -> None:
+    calls = [asyncio.create_task(pair.call(NAME, "Wait")) for _ in range(MAX_UNDER_WAY + 1)]
+    done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    (refused,) = done
+    error = refused.exception()
+    assert isinstance(error, RemoteError)
+    assert error.is_a(Busy)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)

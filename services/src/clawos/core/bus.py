@@ -16,6 +16,7 @@ import logging
 import os
 import secrets
 import typing
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from dbus_fast.annotations import DBusSignature
 from dbus_fast.constants import ArgDirection
 from dbus_fast.errors import DBusFastError
 
-from clawos.core.errors import BadRequest, ClawError, Internal, Unavailable, from_reply
+from clawos.core.errors import BadRequest, Busy, ClawError, Internal, Unavailable, from_reply
 from clawos.core.parse import to_json
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ Fd = Annotated[int, DBusSignature("h")]
 """A file descriptor. One that arrives is the member's to close; one that is returned is closed once sent."""
 
 _DBUS = "org.freedesktop.DBus"
+
+MAX_UNDER_WAY = 32
+"""Calls of one peer that may be under way at a time; a shell has one or two."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def method[F: Callable[..., Awaitable[Any]]](function: F) -> F:
     """Mark an async member as a bus method; its bus name is its name in CamelCase."""
     function.__dict__["__bus_method__"] = True
     return function
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _dbus_type(annotation: Any) -> str:
@@ -127,6 +136,7 @@ class Bus:
     def __init__(self, connection: MessageBus) -> None:
         self._connection = connection
         self._uids: dict[str, int] = {}
+        self._under_way: Counter[str] = Counter()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         connection.add_message_handler(self._on_message)
@@ -211,6 +221,8 @@ class Bus:
             raise Unavailable(f"the system bus went away: {error}", "see 'systemctl status dbus'") from None
         if reply is None:
             raise Unavailable("the system bus went away", "see 'systemctl status dbus'")
+        for fd in reply.unix_fds:
+            os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
         if reply.message_type is MessageType.ERROR:
             raise from_reply(destination, reply.error_name or "", reply.body)
         return (
@@ -220,26 +232,55 @@ class Bus:
         )
 
     def _on_message(self, message: Message) -> bool:
-        if message.message_type is MessageType.SIGNAL:
-            if message.member == "NameOwnerChanged" and message.sender == _DBUS and not message.body[2]:
-                gone = message.body[0]
-                self._uids.pop(gone, None)
-                for callback in tuple(self._watchers.pop(gone, ())):
-                    callback()
+        if message.message_type in (MessageType.METHOD_RETURN, MessageType.ERROR):
             return False
-        if message.message_type is not MessageType.METHOD_CALL or self._served is None:
+        accepted = message.message_type is MessageType.METHOD_CALL and self._accept(message)
+        if not accepted:
+            # Nobody else here will: descriptors of a message that is for no member must not pile up.
+            _close_all(message.unix_fds)
+        if message.message_type is MessageType.SIGNAL:
+            self._notice_departure(message)
+        return accepted
+
+    def _notice_departure(self, message: Message) -> None:
+        if message.member == "NameOwnerChanged" and message.sender == _DBUS and not message.body[2]:
+            gone = message.body[0]
+            self._uids.pop(gone, None)
+            for callback in tuple(self._watchers.pop(gone, ())):
+                callback()
+
+    def _accept(self, message: Message) -> bool:
+        """Take a call that is for the served interface; False leaves it to dbus-fast's standard answers."""
+        if self._served is None:
             return False
         path, name, interface = self._served
         if message.path != path:
             return False
         if message.interface == "org.freedesktop.DBus.Introspectable":
+            _close_all(message.unix_fds)
             self._reply(message, "s", [interface.describe(name)])
             return True
         if message.interface not in (name, None):
             return False
+        sender = message.sender or ""
+        if self._under_way[sender] >= MAX_UNDER_WAY:
+            _close_all(message.unix_fds)
+            self._reply_error(
+                message,
+                Busy(f"{MAX_UNDER_WAY} of your calls are under way", "wait for one of them to end"),
+            )
+            return True
+        self._under_way[sender] += 1
         task = asyncio.get_running_loop().create_task(self._answer(interface, message))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._under_way[sender] -= 1
+            if not self._under_way[sender]:
+                del self._under_way[sender]
+
+        task.add_done_callback(over)
         return True
 
     async def _answer(self, interface: Interface, message: Message) -> None:
@@ -249,11 +290,18 @@ class Bus:
         try:
             if member is None or member.signature != message.signature:
                 raise BadRequest(f"no method {message.member}({message.signature})", "see busctl introspect")
+            named = [
+                value for (_, kind), value in zip(member.arguments, message.body, strict=True) if kind == "h"
+            ]
+            if sorted(named) != list(range(len(unclaimed))):
+                raise BadRequest("the message carries other descriptors than its arguments name")
             _caller.set(Caller(await self._uid_of(message.sender or ""), message.sender or ""))
             arguments = [
                 message.unix_fds[value] if kind == "h" else value
                 for (_, kind), value in zip(member.arguments, message.body, strict=True)
             ]
+            for fd in message.unix_fds:
+                os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
             unclaimed = []
             result = await member.call(*arguments)
             values = () if not member.results else result if len(member.results) > 1 else (result,)
@@ -272,8 +320,7 @@ class Bus:
                 ),
             )
         finally:
-            for fd in unclaimed:
-                os.close(fd)
+            _close_all(unclaimed)
 
     async def _uid_of(self, unique_name: str) -> int:
         if unique_name not in self._uids:
