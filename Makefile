@@ -67,7 +67,8 @@ model: ## train the built-in model from its seed and export it (about an hour on
 
 eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
 	@[ -n "$$REQUESTS" ] || { echo 'make eval: give REQUESTS=file.jsonl with lines {"id","text"}' >&2; exit 2; }
-	@$(IN_TOOLS) python -m qa.model.requests "$$REQUESTS"
+	@[ -r "$$REQUESTS" ] || { echo "make eval: cannot read $$REQUESTS" >&2; exit 2; }
+	@$(IN_TOOLS) python -m qa.model.requests /dev/stdin <"$$REQUESTS" # the tools root does not see every folder
 
 manifest: setup ## write policies/MANIFEST anew after a deliberate change to a frozen spec
 	@$(IN_TOOLS) bash -c 'cd services/src && python -m clawos.core.manifest write'

@@ -114,10 +114,14 @@ def test_usage_error(user: Run) -> None:
 
 
 def test_conversation_survives_a_restart(user: Run, root: Run) -> None:
-    user("-c", QUESTION)
+    asked = user("--session", "default", "-c", QUESTION)
+    assert asked.status == 0, asked.stderr
     root("systemctl restart clawos-agent")
-    history = root("runuser -u claw -- env HOME=/home/claw TERM=dumb clawsh -c /history", 120)
-    assert QUESTION in history.text, history.text
+    for history in (user("--session", "default", "-c", "/history"), user("-c", "/history")):
+        assert f"you: {QUESTION}" in history.text, (history.text, history.stderr)
+    # Requests of their own leave it alone.
+    assert user("-c", "what time is it?").status == 0
+    assert "what time is it?" not in user("-c", "/history").text
 
 
 def test_agent_down_is_said_plainly(user: Run, root: Run) -> None:

@@ -125,6 +125,7 @@ class Machine:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.kvm = kvm_works()
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         guest = self.guest
@@ -132,7 +133,9 @@ class Machine:
         for name in ("harness.sock", "console.sock", "monitor.sock", "tpm.sock"):
             guest.socket(name).unlink(missing_ok=True)
         with guest.path("swtpm.log").open("wb") as log:
-            subprocess.Popen(guest.tpm_command(), stdout=log, stderr=log, start_new_session=True)
+            self._started = [
+                subprocess.Popen(guest.tpm_command(), stdout=log, stderr=log, start_new_session=True)
+            ]
         _wait(guest.socket("tpm.sock").exists, 15, "swtpm did not start; see swtpm.log")
         command = guest.command(self.kvm)
         if guest.console == "stdio":
@@ -140,12 +143,15 @@ class Machine:
         else:
             with guest.path("qemu.log").open("wb") as log:
                 process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+                self._started.append(process)
             guest.path("pid").write_text(str(process.pid))
         _wait(guest.socket("harness.sock").exists, 30, "QEMU did not start; see qemu.log")
 
     @property
     def pid(self) -> int | None:
         """Process id of the running QEMU, or None. A stale pid file of another process does not count."""
+        for process in self._started:
+            process.poll()  # one that ended must not stay a zombie, which looks alive
         try:
             pid = int(self.guest.path("pid").read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -182,6 +188,8 @@ class Machine:
         finally:
             monitor.close()
         self.guest.path("pid").unlink(missing_ok=True)
+        for process in self._started:
+            process.wait(30)
 
     def console_text(self) -> str:
         """What the guest wrote to its console so far, without terminal control sequences."""

@@ -57,7 +57,7 @@ class Guest:
         return self.directory / name
 
     def socket(self, name: str) -> Path:
-        """A socket of this guest. Not in its folder: a socket's address has 107 bytes, checkouts have more."""
+        """A socket of this guest. Not in its folder: the address of a socket has 107 bytes at most."""
         key = hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
         directory = Path(tempfile.gettempdir()) / f"clawos-vm-{key}"
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -16,6 +16,7 @@ from conftest import error_name
 from clawos.agent import turn
 from clawos.agent.config import AgentConfig
 from clawos.agent.events import ToolResult
+from clawos.agent.interface import BusPeer
 from clawos.core.errors import RemoteError
 from clawos.core.stream import StreamClosed, read_json_lines
 
@@ -101,6 +102,47 @@ async def test_always_is_of_one_session(make_world: MakeWorld) -> None:
     await _answering(world.client, "write a", "always")
     await world.client.open(name="second")
     assert len(_asked(await _answering(world.client, "write a", "no"))) == 1
+
+
+async def test_always_is_of_one_connection(make_world: MakeWorld) -> None:
+    deletes = [[tool_call("file.delete", path="a")]] * 5
+    world = await make_world(FakeInference(deletes, SINGLE_SHOT))
+    first, second = await world.other("mail"), await world.other("mail")
+    assert await first.open() == await second.open()
+    assert len(_asked(await _answering(first, "delete a", "always"))) == 1
+    assert _asked(await _answering(first, "delete a", None)) == []
+    assert len(_asked(await _answering(second, "delete a", "no"))) == 1
+    assert (await second.ask("delete a"))[-1]["status"] == "approval_needed"
+    # Neither its own no nor the other's question took anything from the first.
+    assert _asked(await _answering(first, "delete a", None)) == []
+    assert len(world.sandbox.ran) == 3
+
+
+async def test_always_ends_with_the_connection(make_world: MakeWorld) -> None:
+    writes = [[tool_call("file.write", path="a", text="x")]] * 3
+    world = await make_world(FakeInference(writes, SINGLE_SHOT))
+    leaver = await world.other("mail")
+    session = await leaver.open()
+    assert len(_asked(await _answering(leaver, "write a", "always"))) == 1
+    await leaver.bus.close()
+    comer = await world.other("mail")
+    assert await comer.open() == session
+    assert len(_asked(await _answering(comer, "write a", "always"))) == 1
+    assert _asked(await _answering(comer, "write a", None)) == []
+    # Nothing is kept of those who left, however many come and go.
+    assert set(world.service._sessions[session]._approvals) == {comer.bus._connection.unique_name}
+
+
+async def test_always_is_of_who_said_it_and_not_of_who_asked(make_world: MakeWorld) -> None:
+    writes = [[tool_call("file.write", path="a", text="x")]] * 3
+    world = await make_world(FakeInference(writes, SINGLE_SHOT))
+    asker, other = await world.other("mail"), await world.other("mail")
+    assert await asker.open() == await other.open()
+    events = read_json_lines(await asker.start("write a", interactive=True))
+    await other.approve((await _next(events, "approval_required"))["call"], "always")
+    assert await _status(events) == "done"
+    assert len(_asked(await _answering(asker, "write a", "no"))) == 1
+    assert _asked(await _answering(other, "write a", None)) == []
 
 
 async def test_nobody_to_ask(make_world: MakeWorld) -> None:
@@ -220,7 +262,8 @@ class _Leaver:
 async def test_call_that_ran_is_recorded_though_its_reader_has_left(make_world: MakeWorld) -> None:
     world = await make_world(FakeInference([[tool_call("time.now"), tool_call("host.name")]], SINGLE_SHOT))
     session = world.service._sessions[await world.client.open()]
-    await turn.Turn(session, turn.AskRequest(text="time"), _Leaver(), world.service._kit).run()
+    peer = BusPeer(session.user.uid, ":1.0", world.buses[0])
+    await turn.Turn(session, peer, turn.AskRequest(text="time"), _Leaver(), world.service._kit).run()
     assert [(m["role"], m.get("state")) for m in await world.client.history()] == [
         ("user", None),
         ("assistant", None),

@@ -51,7 +51,8 @@ def bus_without_agent(tmp_path: Path) -> Iterator[str]:
     daemon.stdout.close()
 
 
-@pytest.fixture(scope="session")
+# Not for the whole run: the rooms tested after this one need the name on the bus that they share.
+@pytest.fixture(scope="module")
 def _fake_agent(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("agent")
     log = directory / "log"

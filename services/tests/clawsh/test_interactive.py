@@ -12,7 +12,7 @@ from clawsh.terminal import Terminal
 
 Start = Callable[..., Terminal]
 CTRL_C, CTRL_D, TAB = "\x03", "\x04", "\t"
-QUESTION = "in this session: "
+QUESTION = "in this shell: "
 
 
 def settled() -> None:
@@ -31,6 +31,14 @@ def test_greets_answers_and_leaves_on_ctrl_d(terminal: Start, log: Log, term: st
     t.expect("free  20.9 GB")
     t.prompt().type(CTRL_D)
     assert t.exit_code() == 0
+
+
+@pytest.mark.parametrize(("arguments", "name"), [([], "default"), (["--session", "work"], "work")])
+def test_continues_a_session(terminal: Start, log: Log, arguments: list[str], name: str) -> None:
+    t = terminal(*arguments).prompt()
+    t.type("say hi\r")
+    t.expect("hi\r\n")
+    assert [(call["name"], call["fresh"]) for call in log.calls("OpenSession")] == [(name, False)]
 
 
 def test_never_asks_the_terminal_a_question(terminal: Start, log: Log) -> None:

@@ -60,7 +60,20 @@ def test_exit_codes(clawsh: Run, log: Log, text: str, code: int) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-c"], ["--nonsense"], ["-x"], ["one", "two"], ["-c", "one", "two"], ["/no/such/file"], ["--yes"]],
+    [
+        ["-c"],
+        ["--nonsense"],
+        ["-x"],
+        ["one", "two"],
+        ["-c", "one", "two"],
+        ["/no/such/file"],
+        ["--yes"],
+        ["--session"],
+        ["--session", "", "-c", "one"],
+        ["--session=a b", "-c", "one"],
+        ["--session", "x" * 65, "-c", "one"],
+        ["--session", "-c", "one"],
+    ],
 )
 def test_wrong_usage_is_2_and_says_what_to_do(clawsh: Run, arguments: list[str]) -> None:
     done = clawsh(*arguments)
@@ -166,6 +179,37 @@ def test_a_session_that_the_agent_forgot_is_opened_again(clawsh: Run, log: Log) 
     done = clawsh(stdin=b"say one\nrestarted\n")
     assert done.returncode == 0
     assert len(log.calls("OpenSession")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "fresh"),
+    [
+        (["-c", "say one"], "command-1", True),
+        (["-c", "!true"], "command-1", False),
+        (["-c", "/history"], "default", False),
+        (["-c", " /history "], "default", False),
+        (["-c", "/history-of-linux"], None, None),
+        (["--session", "default", "-c", "say one"], "default", False),
+        (["--session=work", "-c", "!true"], "work", False),
+        (["--session", "work", "-c", "/history"], "work", False),
+    ],
+)
+def test_which_session_a_request_is_of(
+    clawsh: Run, log: Log, arguments: list[str], name: str | None, fresh: bool | None
+) -> None:
+    assert clawsh(*arguments).returncode == (exit_codes.FAILED if name is None else exit_codes.DONE)
+    opened = [(call["name"], call["fresh"]) for call in log.calls("OpenSession")]
+    assert opened == ([] if name is None else [(name, fresh)])
+
+
+def test_a_script_can_continue_a_session(clawsh: Run, log: Log) -> None:
+    assert clawsh("--session", "work", stdin=b"say one\n/history\n").returncode == 0
+    assert [(call["name"], call["fresh"]) for call in log.calls("OpenSession")] == [("work", False)]
+
+
+def test_history_shows_what_was_said(clawsh: Run, log: Log) -> None:
+    shown = clawsh("-c", "/history").stdout.decode()
+    assert shown.startswith("you: how much memory is free?\nagent calls memory.usage\n")
 
 
 def test_works_without_a_home(clawsh: Run, log: Log) -> None:

@@ -177,3 +177,17 @@ async def test_one_peer_cannot_pile_up_calls(pair: Bus) -> None:
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def test_descriptors_stay_with_their_message(pair: Bus) -> None:
+    for number in range(50):
+        read_fd, write_fd = os.pipe()
+        os.write(write_fd, str(number).encode())
+        os.close(write_fd)
+        texts = await asyncio.gather(
+            pair.call(NAME, "Echo", "before"),
+            pair.call(NAME, "Read", fds=(read_fd,)),
+            pair.call(NAME, "Echo", "after"),
+        )
+        os.close(read_fd)
+        assert list(texts) == [["before"], [str(number)], ["after"]]

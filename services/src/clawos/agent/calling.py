@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from clawos.agent.events import ApprovalRequired, CallAnnounced, Failure, Status, ToolOutput, ToolResult
 from clawos.agent.kit import Kit
 from clawos.agent.permission import Decision, decide
-from clawos.agent.ports import CallEnd, NewCall
+from clawos.agent.ports import CallEnd, NewCall, Peer
 from clawos.agent.registry import Tool
 from clawos.agent.render import summary
 from clawos.agent.sandbox import run_spec
@@ -40,20 +40,25 @@ class _Prepared:
 class Caller:
     """Carries out the calls of one turn, one after the other."""
 
-    def __init__(self, turn: Turn, session: Session, kit: Kit, *, interactive: bool) -> None:
+    def __init__(self, turn: Turn, session: Session, peer: Peer, kit: Kit, *, interactive: bool) -> None:
         self._turn = turn
+        self._peer = peer
         self._session = session
         self._kit = kit
         self._interactive = interactive
-        self._waiting: tuple[str, asyncio.Future[Word]] | None = None
+        self._waiting: tuple[_Prepared, asyncio.Future[Word]] | None = None
 
-    def answer(self, call: str, word: Word) -> None:
+    def answer(self, peer: Peer, call: str, word: Word) -> None:
         """Raises BadRequest when this call does not wait for an answer."""
-        if self._waiting is None or self._waiting[0] != call or self._waiting[1].done():
+        if self._waiting is None or self._waiting[0].call.id != call or self._waiting[1].done():
             raise BadRequest(
                 f"no call {call[:32]!r} waits for an answer", "it may have been answered already"
             )
-        self._waiting[1].set_result(word)
+        prepared, waiting = self._waiting
+        if word == "always":
+            manifest = prepared.tool.manifest
+            self._session.approve_always(peer, manifest.name, manifest.safety, prepared.call.arguments)
+        waiting.set_result(word)
 
     async def announce(self, call: NewCall) -> str:
         """Tell of a call that will not run. Raises ToolUnknown and ArgumentsInvalid. Returns its summary."""
@@ -92,7 +97,8 @@ class Caller:
 
     def _decide(self, prepared: _Prepared) -> Decision:
         manifest = prepared.tool.manifest
-        approved = self._session.approvals.cover(manifest.name, manifest.safety, prepared.call.arguments)
+        arguments = prepared.call.arguments
+        approved = self._session.approved(self._peer, manifest.name, manifest.safety, arguments)
         return decide(manifest.safety, approved=approved, interactive=self._interactive, plan=False)
 
     async def _tell(self, prepared: _Prepared, kind: type[CallAnnounced] = CallAnnounced) -> None:
@@ -110,7 +116,7 @@ class Caller:
     async def _approved(self, prepared: _Prepared) -> bool:
         """Ask and wait; raises TimeoutError when nobody answers."""
         waiting: asyncio.Future[Word] = asyncio.get_running_loop().create_future()
-        self._waiting = (prepared.call.id, waiting)
+        self._waiting = (prepared, waiting)
         left_s = self._turn.pause_clock()
         try:
             await self._turn.enter(State.PAUSED)
@@ -130,11 +136,6 @@ class Caller:
                 "CLAWOS_DECISION": word,
             },
         )
-        if word == "always":
-            manifest = prepared.tool.manifest
-            self._session.approvals = self._session.approvals.always(
-                manifest.name, manifest.safety, prepared.call.arguments
-            )
         return word != "no"
 
     async def _run(self, prepared: _Prepared) -> Status:

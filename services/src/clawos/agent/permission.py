@@ -38,7 +38,7 @@ _canonical = msgspec.json.Encoder(order="sorted")
 
 @dataclass(frozen=True)
 class Approvals:
-    """What a user answered with "always", for as long as the session is in memory.
+    """What a user answered with "always" through one connection.
 
     For a cautious tool it counts for the tool; for a dangerous one for the very same arguments only.
     """

@@ -78,6 +78,11 @@ class Peer(Protocol):
 
     @property
     def uid(self) -> int: ...
+    @property
+    def unique_name(self) -> str:
+        """The connection; no other one ever has the same name."""
+        ...
+
     def on_vanish(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when the caller leaves; returns a function that forgets the callback."""
         ...

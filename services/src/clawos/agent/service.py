@@ -113,7 +113,7 @@ class AgentService:
             os.close(read_fd)
             await writer.close()
             raise Busy("this session is at work on another request", "wait for it, or cancel it")
-        turn = session.turn = Turn(session, request, writer, self._kit)
+        turn = session.turn = Turn(session, peer, request, writer, self._kit)
         forget = peer.on_vanish(turn.stop)
         self._background(turn.run()).add_done_callback(lambda _: forget())
         return turn.id, read_fd
@@ -147,7 +147,7 @@ class AgentService:
         session = await self._session(peer, session_id)
         if session.turn is None:
             raise BadRequest("nothing waits for an answer in this session", "it may have timed out")
-        session.turn.answer(answer.call, answer.decision)
+        session.turn.answer(peer, answer.call, answer.decision)
 
     async def cancel(self, peer: Peer, session_id: str) -> None:
         """End the turn and the commands of a session; where nothing is under way, nothing happens."""

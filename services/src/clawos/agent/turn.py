@@ -17,7 +17,7 @@ from clawos.agent.conversation import SYSTEM, Message, ToolCall, window
 from clawos.agent.errors import StepLimit
 from clawos.agent.events import Done, Event, Failure, StateChanged, Status, Text
 from clawos.agent.kit import Kit
-from clawos.agent.ports import CallEnd, ChatRequest, NewCall, Sink
+from clawos.agent.ports import CallEnd, ChatRequest, NewCall, Peer, Sink
 from clawos.agent.session import Session
 from clawos.agent.states import State
 from clawos.core.errors import PREFIX, ClawError, Internal, RemoteError
@@ -46,13 +46,13 @@ class AskRequest(Record, frozen=True):
 class Turn:
     """A turn under way. It ends by itself, by `stop`, or when its reader closes the stream."""
 
-    def __init__(self, session: Session, request: AskRequest, sink: Sink, kit: Kit) -> None:
+    def __init__(self, session: Session, peer: Peer, request: AskRequest, sink: Sink, kit: Kit) -> None:
         self.id = secrets.token_hex(8)
         self._session = session
         self._request = request
         self._sink = sink
         self._kit = kit
-        self._caller = Caller(self, session, kit, interactive=request.interactive)
+        self._caller = Caller(self, session, peer, kit, interactive=request.interactive)
         self._stop = asyncio.Event()
         self._final_state = State.IDLE
         self._deadline: asyncio.Timeout
@@ -69,9 +69,9 @@ class Turn:
         self._final_state = final_state
         self._stop.set()
 
-    def answer(self, call: str, decision: Literal["yes", "no", "always"]) -> None:
+    def answer(self, peer: Peer, call: str, decision: Literal["yes", "no", "always"]) -> None:
         """The user's word on the call that waits for it. Raises BadRequest when that call does not wait."""
-        self._caller.answer(call, decision)
+        self._caller.answer(peer, call, decision)
 
     async def run(self) -> None:
         """Carry the turn out; never raises."""

@@ -31,7 +31,7 @@ def ask(event: Event, screen: Sink, keyboard: int, interrupts: Interrupts) -> st
     """Ask until there is an answer: "yes", "no" or "always"; None on Ctrl-C. Ctrl-D and a lost terminal mean
     no."""
     _show(event, screen)
-    question = screen.style("Allow this? [y]es  [n]o  [a]lways in this session: ", "ask")
+    question = screen.style("Allow this? [y]es  [n]o  [a]lways in this shell: ", "ask")
     screen.write(question)
     _drop_typed(keyboard)
     while True:

@@ -13,6 +13,8 @@ from clawos.clawsh.turn import Person
 from clawos.core.wire import SYSTEM_BUS
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+DEFAULT_SESSION = "default"
+"""What a user continues by talking."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,14 +54,14 @@ def _run(words: list[str], stdout: Sink, stderr: Sink) -> int:
 
 
 def _one(asked: options.Options, stdout: Sink, stderr: Sink) -> int:
-    from clawos.clawsh.home import own_session
-
     assert asked.text is not None
+    # A session of its own has nothing to show: what was said was said in the conversation that goes on.
+    if asked.text.split()[:1] == ["/history"] and asked.session is None:
+        asked.session = DEFAULT_SESSION
     # A command says nothing to the model: what was said before does not matter, and a fresh session costs a
     # write.
-    fresh = not asked.text.lstrip().startswith("!")
     shell = Shell(
-        Agent(_address(), own_session(), fresh=fresh),
+        _agent(asked, fresh=not asked.text.lstrip().startswith("!")),
         stdout,
         stderr,
         stdin=_STDIN,
@@ -72,14 +74,12 @@ def _one(asked: options.Options, stdout: Sink, stderr: Sink) -> int:
 
 def _lines(asked: options.Options, stdout: Sink, stderr: Sink) -> int:
     """Each line a request. Goes on after a failure, and exits with the first code that was not 0."""
-    from clawos.clawsh.home import own_session
-
     try:
         fd = _STDIN if asked.file is None else os.open(asked.file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise options.UsageError(f"{asked.file}: {error.strerror}", "see 'clawsh --help'") from None
     shell = Shell(
-        Agent(_address(), own_session(), fresh=True),
+        _agent(asked, fresh=True),
         stdout,
         stderr,
         # A command must not eat the requests that are still to come.
@@ -105,10 +105,19 @@ def _talk(asked: options.Options, words: list[str], stdout: Sink, stderr: Sink) 
     # A login shell is called "-clawsh", but a script's interpreter never sees that name: the leader of a
     # terminal's session is one too.
     login = asked.login or words[0].startswith("-") or os.getsid(0) == os.getpid()
-    agent = Agent(_address(), "default")
+    agent = Agent(_address(), asked.session or DEFAULT_SESSION)
     person = Person(stdout, _STDIN)
     shell = Shell(agent, stdout, stderr, stdin=_STDIN, person=person, plan=asked.plan, interactive=True)
     return interactive.run(shell, login=login)
+
+
+def _agent(asked: options.Options, *, fresh: bool) -> Agent:
+    """In the session that was asked for, as it stands; else in one of this process's own."""
+    if asked.session is not None:
+        return Agent(_address(), asked.session)
+    from clawos.clawsh.home import own_session
+
+    return Agent(_address(), own_session(), fresh=fresh)
 
 
 def _person(stderr: Sink, *, as_json: bool) -> Person | None:

@@ -10,15 +10,23 @@ from clawos.core.errors import ClawError
 
 OPTIONS = (
     ("-c TEXT", "one request, or with !COMMAND one command in the sandbox"),
+    (
+        "--session NAME",
+        "continue the session NAME; without it -c and scripts begin\n"
+        "                   an empty one, and talking continues default",
+    ),
     ("--plan", "print the calls that would be made, and run nothing"),
-    ("--json", "one event a line: tool_call, tool_result, text,\n                approval_required, error"),
+    (
+        "--json",
+        "one event a line: tool_call, tool_result, text,\n                   approval_required, error",
+    ),
     ("-l, --login", "behave as a login shell"),
     ("-h, --help", "show this and exit"),
     ("--version", "show the version and exit"),
 )
 
 HELP = """\
-usage: clawsh [--plan] [--json] [-c TEXT | FILE]
+usage: clawsh [--session NAME] [--plan] [--json] [-c TEXT | FILE]
 
 The shell of ClawOS. Say in plain words what you need; the agent turns it into
 tool calls, each of which runs in a sandbox of its own. Nothing that changes the
@@ -36,6 +44,7 @@ examples:
   clawsh -c '!df -h'                           one command in the sandbox, with its exit code
   clawsh --plan -c 'restart nginx'             what would be done?
   clawsh --json -c 'which services failed?'    for programs
+  clawsh -c /history                           what was said in the session default
   dmesg | clawsh -c '!grep -c error'           stdin goes to the command
 
 exit codes:
@@ -55,11 +64,12 @@ class UsageError(ClawError):
 class Options:
     """What was asked for on the command line."""
 
-    __slots__ = ("as_json", "file", "help", "login", "plan", "text", "version")
+    __slots__ = ("as_json", "file", "help", "login", "plan", "session", "text", "version")
 
     def __init__(self) -> None:
         self.text: str | None = None
         self.file: str | None = None
+        self.session: str | None = None
         self.plan = self.as_json = self.login = self.help = self.version = False
 
 
@@ -75,7 +85,13 @@ def parse(argv: list[str]) -> Options:
             operands += rest
             break
         if word.startswith("--"):
-            _long(options, word)
+            name, given, value = word.partition("=")
+            if name == "--session":
+                if not given and (not rest or rest[0].startswith("-")):
+                    raise UsageError("--session needs a name", "try: clawsh --session default -c /history")
+                options.session = _session_name(value if given else rest.pop(0))
+            else:
+                _long(options, word)
         elif word.startswith("-") and word != "-":
             for letter in word[1:]:  # together, as sh takes them: -lc TEXT
                 if letter == "c":
@@ -97,6 +113,17 @@ def parse(argv: list[str]) -> Options:
             f"what is {operands[0]!r}?", "a request of several words needs quotes: clawsh -c '...'"
         )
     return options
+
+
+def _session_name(name: str) -> str:
+    """As the agent takes them; said here, it is the command line that is wrong and not the request."""
+    plain = name.isascii() and all(letter.isalnum() or letter in "._-" for letter in name)
+    if not plain or not 1 <= len(name) <= 64:
+        raise UsageError(
+            f"{name[:64]!r} cannot be a session's name",
+            "1 to 64 letters, digits, dots, dashes or underscores",
+        )
+    return name
 
 
 def _long(options: Options, word: str) -> None:
@@ -126,6 +153,6 @@ def _short(options: Options, letter: str) -> None:
 def help_text() -> str:
     from clawos.clawsh.exit_codes import MEANING
 
-    options = "\n".join(f"  {name:<13} {meaning}" for name, meaning in OPTIONS)
+    options = "\n".join(f"  {name:<16} {meaning}" for name, meaning in OPTIONS)
     codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANING.items())
     return HELP.format(options=options, codes=codes)

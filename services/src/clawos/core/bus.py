@@ -221,8 +221,9 @@ class Bus:
             raise Unavailable(f"the system bus went away: {error}", "see 'systemctl status dbus'") from None
         if reply is None:
             raise Unavailable("the system bus went away", "see 'systemctl status dbus'")
-        for fd in reply.unix_fds:
-            os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
+        if "h" in reply.signature:
+            for fd in reply.unix_fds:
+                os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
         if reply.message_type is MessageType.ERROR:
             raise from_reply(destination, reply.error_name or "", reply.body)
         return (
@@ -271,7 +272,10 @@ class Bus:
             )
             return True
         self._under_way[sender] += 1
-        task = asyncio.get_running_loop().create_task(self._answer(interface, message))
+        # Now and not in the task: dbus-fast gives messages without descriptors one shared empty list, and puts
+        # the next message's descriptors into it.
+        fds = list(message.unix_fds)
+        task = asyncio.get_running_loop().create_task(self._answer(interface, message, fds))
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -283,10 +287,10 @@ class Bus:
         task.add_done_callback(over)
         return True
 
-    async def _answer(self, interface: Interface, message: Message) -> None:
+    async def _answer(self, interface: Interface, message: Message, fds: list[int]) -> None:
         """The error boundary: whatever a member does, one reply goes out, and never the text of a bug."""
         member = interface.members.get(message.member or "")
-        unclaimed = list(message.unix_fds)
+        unclaimed = fds
         try:
             if member is None or member.signature != message.signature:
                 raise BadRequest(f"no method {message.member}({message.signature})", "see busctl introspect")
@@ -297,10 +301,10 @@ class Bus:
                 raise BadRequest("the message carries other descriptors than its arguments name")
             _caller.set(Caller(await self._uid_of(message.sender or ""), message.sender or ""))
             arguments = [
-                message.unix_fds[value] if kind == "h" else value
+                fds[value] if kind == "h" else value
                 for (_, kind), value in zip(member.arguments, message.body, strict=True)
             ]
-            for fd in message.unix_fds:
+            for fd in fds:
                 os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
             unclaimed = []
             result = await member.call(*arguments)

@@ -121,12 +121,13 @@ class Session:
             if old != new:
                 break
             same += 1
-        if same < len(self.seen) and (
-            same == 0 or not self._api.llama_memory_seq_rm(self._memory, 0, same, -1)
-        ):
-            # A recurrent model cannot forget a part.
-            self._forget()
-            same = 0
+        if same < len(self.seen):
+            if same and self._api.llama_memory_seq_rm(self._memory, 0, same, -1):
+                del self.seen[same:]
+            else:
+                # Nothing in common, or a recurrent model, which cannot forget a part.
+                self._forget()
+                same = 0
         for at in range(same, len(tokens), _BATCH):
             self._decode(tokens[at : at + _BATCH])
         return len(tokens) - same
