@@ -10,8 +10,8 @@ TARGETS = {
     "image.root_bytes": "≤ 268435456",
     "image.rebuild_s": "< 60",
     "boot.used_mib": "≤ 350",
-    "clawsh.start_to_prompt_ms.p50": "≤ 200",
-    "clawsh.command_ms.p50": "≤ 80",
+    "clawsh.prompt.median_ms": "≤ 200",
+    "clawsh.command.median_ms": "≤ 80",
 }
 
 

@@ -55,6 +55,7 @@ def config(launcher_path: Path, filters_path: Path, tmp_path: Path) -> Config:
         quotas=POLICIES / "quotas.toml",
         home=tmp_path / "home",
         running_max=4,
+        user_running_max=4,
         queued_max=4,
         queue_wait_s=5,
     )
@@ -72,7 +73,18 @@ def isolator(config: Config, planner: Planner) -> Isolator:
         planner,
         Launcher(config.launcher, None),
         LinuxMachine(None),
-        FairQueue(config.running_max, config.queued_max, config.queue_wait_s),
+        queue_of(config),
+        config.drain_s,
+    )
+
+
+def queue_of(config: Config) -> FairQueue:
+    return FairQueue(
+        config.running_max,
+        config.queued_max,
+        config.queue_wait_s,
+        user_running_max=config.running_by_user,
+        user_queued_max=config.user_queued_max,
     )
 
 

@@ -36,6 +36,7 @@ async def test_controllers_are_handed_on(tmp_path: Path) -> None:
     cgroups = await Cgroups.claim(own, tmp_path)
     assert cgroups.base == base
     assert (base / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (base / "supervisor" / "memory.min").read_text() == "67108864"
 
 
 async def test_without_controllers_there_are_no_sandboxes(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from clawos.core.errors import BadRequest
+from clawos.core.parse import from_value
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SpecInvalid
 from clawos.isolator.plan import (
@@ -117,11 +119,40 @@ def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
 
 
 def test_units_run_as_their_own_user_and_without_a_home(planner: Planner) -> None:
-    text = spec_text("/usr/bin/true", run_as="clawos-units").replace("test.tool", "unit.start")
-    assert planner.plan(parse(text)).uid == pwd.getpwnam("clawos-units").pw_uid
-    with_home = text.replace("}", ', "home": "read", "home_owner": 0}')
+    command = ("/usr/lib/clawos/tools/units", "start", "x")
+    made = planner.plan(parse(spec_text(*command, run_as="clawos-units", home_owner=0)))
+    assert made.uid == pwd.getpwnam("clawos-units").pw_uid
+    assert made.home is None
     with pytest.raises(SpecInvalid, match="sees no home"):
-        planner.plan(parse(with_home))
+        planner.plan(parse(spec_text(*command, run_as="clawos-units", home="read", home_owner=0)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/usr/bin/sh", "-c", "systemctl stop clawos-agent"),
+        ("/usr/bin/systemctl", "stop", "clawos-agent"),
+        ("/usr/lib/clawos/tools/memory",),
+        ("/usr/lib/clawos/tools/units2",),
+        ("/bin/sh", "/usr/lib/clawos/tools/units"),
+    ],
+)
+def test_a_tools_name_lends_its_user_to_no_other_program(planner: Planner, command: tuple[str, ...]) -> None:
+    text = spec_text(*command, run_as="clawos-units").replace("test.tool", "unit.start")
+    with pytest.raises(SpecInvalid, match=f"{command[0]} may not run as 'clawos-units'"):
+        planner.plan(parse(text))
+
+
+def test_the_environment_makes_no_other_program_of_it(planner: Planner) -> None:
+    text = spec_text("/usr/lib/clawos/tools/units", "list", run_as="clawos-units", env={"PATH": "/tmp"})
+    with pytest.raises(SpecInvalid, match="no environment of the caller's"):
+        planner.plan(parse(text))
+
+
+@pytest.mark.parametrize("program", ["units", "/usr/*", "**", ""])
+def test_run_as_names_programs_and_no_patterns(program: str) -> None:
+    with pytest.raises(BadRequest, match="run_as"):
+        from_value({"run_as": {"clawos-units": [program]}}, Config, "isolator.toml")
 
 
 def test_a_link_out_of_the_allowed_directories_is_refused(

@@ -7,7 +7,21 @@ import asyncio
 import pytest
 
 from clawos.core.errors import Busy
+from clawos.isolator.config import Config
 from clawos.isolator.queue import FairQueue
+
+
+def queue_for(
+    running_max: int,
+    queued_max: int,
+    wait_s: float,
+    *,
+    user_running_max: int = 100,
+    user_queued_max: int = 100,
+) -> FairQueue:
+    return FairQueue(
+        running_max, queued_max, wait_s, user_running_max=user_running_max, user_queued_max=user_queued_max
+    )
 
 
 async def line_up(queue: FairQueue, order: list[str], name: str, user: int) -> asyncio.Task[None]:
@@ -21,61 +35,108 @@ async def line_up(queue: FairQueue, order: list[str], name: str, user: int) -> a
 
 
 async def test_users_take_turns() -> None:
-    queue, order = FairQueue(1, 10, 5), list[str]()
+    queue, order = queue_for(1, 10, 5), list[str]()
     await queue.enter(0)
     tasks = [await line_up(queue, order, f"a{i}", 1) for i in range(3)]
     tasks += [await line_up(queue, order, f"b{i}", 2) for i in range(2)]
-    for _ in tasks:
-        queue.leave()
+    for user in (0, 1, 2, 1, 2):
+        queue.leave(user)
         await asyncio.sleep(0.01)
     assert order == ["a0", "b0", "a1", "b1", "a2"]
-    queue.leave()
+    assert all(task.done() for task in tasks)
+    queue.leave(1)
     assert (queue.running, queue.queued) == (0, 0)
 
 
 async def test_the_limit_holds() -> None:
-    queue = FairQueue(2, 1, 5)
+    queue = queue_for(2, 1, 5)
     await queue.enter(1)
     await queue.enter(2)
     waiting = await line_up(queue, [], "x", 3)
     assert (queue.running, queue.queued) == (2, 1)
     with pytest.raises(Busy, match="1 calls wait already"):
         await queue.enter(3)
-    queue.leave()
+    queue.leave(1)
     await waiting
     assert queue.running == 2
 
 
 async def test_a_wait_ends() -> None:
-    queue = FairQueue(1, 5, 0.05)
+    queue = queue_for(1, 5, 0.05)
     await queue.enter(1)
-    with pytest.raises(Busy, match="no turn within"):
+    with pytest.raises(Busy, match="no turn within") as busy:
         await queue.enter(1)
+    assert busy.value.fields["limit"] == "running_max"
     assert queue.queued == 0
 
 
 async def test_who_gives_up_loses_nobody_a_turn() -> None:
-    queue, order = FairQueue(1, 5, 5), list[str]()
+    queue, order = queue_for(1, 5, 5), list[str]()
     await queue.enter(0)
     first = await line_up(queue, order, "first", 1)
     second = await line_up(queue, order, "second", 2)
     first.cancel()
     await asyncio.sleep(0)
-    queue.leave()
+    queue.leave(0)
     await second
     assert order == ["second"]
-    queue.leave()
+    queue.leave(2)
     assert queue.running == 0
 
 
 async def test_a_turn_given_to_who_is_leaving_goes_on() -> None:
-    queue, order = FairQueue(1, 5, 5), list[str]()
+    queue, order = queue_for(1, 5, 5), list[str]()
     await queue.enter(0)
     first = await line_up(queue, order, "first", 1)
     second = await line_up(queue, order, "second", 1)
-    queue.leave()  # first's turn …
+    queue.leave(0)  # first's turn …
     first.cancel()  # … in the moment that he gives up
     await second
     assert order == ["second"]
-    queue.leave()
+    queue.leave(1)
     assert queue.running == 0
+
+
+async def test_one_user_cannot_take_every_place() -> None:
+    queue = queue_for(8, 32, 5, user_running_max=6)
+    for _ in range(6):
+        await queue.enter(1)
+    waiting = await line_up(queue, [], "a", 1)
+    assert (queue.running, queue.queued) == (6, 1), "two places stay free"
+    await queue.enter(2)
+    await queue.enter(2)
+    queue.leave(2)
+    await asyncio.sleep(0)
+    assert not waiting.done(), "another's place is not his"
+    queue.leave(1)
+    await waiting
+    assert (queue.running, queue.queued) == (7, 0)
+
+
+async def test_one_user_cannot_take_every_place_in_the_line() -> None:
+    queue = queue_for(1, 32, 5, user_queued_max=2)
+    await queue.enter(1)
+    waiting = [await line_up(queue, [], "a", 1) for _ in range(2)]
+    with pytest.raises(Busy, match="2 calls of this user wait already") as busy:
+        await queue.enter(1)
+    assert busy.value.fields["limit"] == "user_queued_max"
+    waiting.append(await line_up(queue, [], "b", 2))
+    assert queue.queued == 3
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert queue.queued == 0
+
+
+async def test_busy_names_the_users_own_limit() -> None:
+    queue = queue_for(8, 32, 0.05, user_running_max=1)
+    await queue.enter(1)
+    with pytest.raises(Busy, match="1 calls of this user run already") as busy:
+        await queue.enter(1)
+    assert busy.value.fields["limit"] == "user_running_max"
+
+
+@pytest.mark.parametrize(("running_max", "by_user"), [(8, 6), (3, 1), (2, 1), (1, 1)])
+def test_by_default_two_places_are_left_to_others(running_max: int, by_user: int) -> None:
+    assert Config(running_max=running_max).running_by_user == by_user
+    assert Config(running_max=running_max, user_running_max=2).running_by_user == 2

@@ -273,7 +273,39 @@ async def test_a_home_that_is_a_link_is_refused(isolator: Isolator, config: Conf
     (config.home / "0").symlink_to("/etc")
     with pytest.raises(SandboxRefused) as refused:
         await isolator.run(spec_text("/usr/bin/true", home="read", home_owner=0), null(), ":1.1")
-    assert (refused.value.step, refused.value.fields["errno"]) == ("bind-source", "ELOOP")
+    assert (refused.value.step, refused.value.fields["errno"]) == ("home", "ENOTDIR")
+
+
+async def test_a_home_with_wrong_rights_is_put_right(sh: Sh, config: Config) -> None:
+    await sh("echo kept > file", home="write", home_owner=0)
+    home = config.home / "0"
+    os.chown(home, -1, 0)
+    home.chmod(0o777)
+    assert (await sh("cat file", home="read", home_owner=0)).stdout == "kept\n"
+    found = home.stat()
+    assert (found.st_gid, found.st_mode & 0o7777) == (SANDBOX.pw_gid, 0o770)
+
+
+async def test_a_home_of_somebody_else_is_refused(isolator: Isolator, config: Config) -> None:
+    (config.home / "0").mkdir(parents=True)
+    os.chown(config.home / "0", SANDBOX.pw_uid, -1)
+    with pytest.raises(SandboxRefused, match="belongs to the user") as refused:
+        await isolator.run(spec_text("/usr/bin/true", home="read", home_owner=0), null(), ":1.1")
+    assert refused.value.step == "home"
+
+
+async def test_no_file_gets_set_user_or_set_group_id(sh: Sh, config: Config) -> None:
+    ran = await sh("cp /usr/bin/true t; chmod u+s t; chmod g+s t; chmod 750 t", home="write", home_owner=0)
+    assert ran.stderr.count("Operation not permitted") == 2
+    assert (config.home / "0" / "t").stat().st_mode & 0o7777 == 0o750
+
+
+@pytest.mark.parametrize("host_proc", [False, True])
+async def test_sandboxes_go_first_when_memory_ends(sh: Sh, host_proc: bool) -> None:
+    script = "cat /proc/self/oom_score_adj; echo 0 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj"
+    ran = await sh(script, host_proc=host_proc)
+    assert ran.stdout.split() == ["500", "500"]
+    assert int(Path("/proc/self/oom_score_adj").read_text()) < 500, "and we do not"
 
 
 async def test_read_shows_what_it_names_and_no_more(sh: Sh) -> None:
@@ -438,9 +470,10 @@ async def test_a_missing_directory_is_refused(isolator: Isolator) -> None:
 
 def test_as_the_unit_runs_it(planner: Planner, launcher_path: Path) -> None:
     """Not root but a user with two capabilities, as the unit's User= and AmbientCapabilities= say."""
+    script = "id -u; cat /proc/self/oom_score_adj"
     for parent in launcher_path.parents[:3]:
         parent.chmod(0o755)
-    plan = planner.plan(parse(spec_text("/usr/bin/id", "-u", groups=["systemd-journal"])))
+    plan = planner.plan(parse(spec_text("/bin/sh", "-c", script, groups=["systemd-journal"])))
     plan_fd = os.memfd_create("plan")
     os.write(plan_fd, encode(plan))
     status_read, status_write = os.pipe()
@@ -458,7 +491,7 @@ def test_as_the_unit_runs_it(planner: Planner, launcher_path: Path) -> None:
     os.close(status_write)
     os.close(plan_fd)
     report = read_all(status_read).decode()
-    assert ran.stdout.strip() == str(SANDBOX.pw_uid), report + ran.stderr
+    assert ran.stdout.split() == [str(SANDBOX.pw_uid), "500"], report + ran.stderr
     assert [line.split()[0] for line in report.splitlines()] == ["started", "exited", "usage"]
 
 

@@ -24,7 +24,7 @@ from .conftest import POLICIES, PROFILES
 SECCOMP = POLICIES / "seccomp"
 X86 = ARCHITECTURES["x86_64"]
 ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x50000 + errno.EPERM, 0x50000 + errno.ENOSYS, 0x80000000
-LIMITS = {"shell": 150, "python": 125}
+LIMITS = {"shell": 148, "python": 125}
 
 
 def evaluate(blob: bytes, number: int, arguments: tuple[int, ...] = (), arch: int = 0xC000003E) -> int:
@@ -129,6 +129,12 @@ def test_arguments_are_judged_by_their_low_half(rules: dict[str, Rule], blob: by
         ("fsmount", (), EPERM),
         ("userfaultfd", (), EPERM),
         ("bpf", (), EPERM),
+        ("inotify_init", (), ENOSYS),
+        ("inotify_init1", (), ENOSYS),
+        *[(call, (0, mode), ALLOWED) for call in ("chmod", "fchmod") for mode in (0, 0o755, 0o1777)],
+        *[(call, (0, mode), EPERM) for call in ("chmod", "fchmod") for mode in (0o4755, 0o2755, 0o6000)],
+        *[("fchmodat", (0, 0, mode), ALLOWED) for mode in (0o644, 0o1777)],
+        *[("fchmodat", (0, 0, mode), EPERM) for mode in (0o4755, 0o2755, 1 << 32 | 0o6000)],
     ],
 )
 def test_known_cases(blob: bytes, call: str, arguments: tuple[int, ...], answer: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from clawos.isolator.launcher import LinuxMachine
 from clawos.isolator.plan import Plan
 from clawos.isolator.planner import Planner
 from clawos.isolator.ports import Outcome, Running, Streams
-from clawos.isolator.queue import FairQueue
 from clawos.isolator.service import Isolator
 
-from .conftest import finish, spec_text
+from .conftest import finish, queue_of, spec_text
 
 
 def outcome(**change: Any) -> Outcome:
@@ -74,7 +74,11 @@ class Refusing:
 
 
 def isolator(planner: Planner, sandbox: Scripted | Refusing, config: Config) -> Isolator:
-    return Isolator(planner, sandbox, LinuxMachine(None), FairQueue(config.running_max, 1, 0.1))
+    return Isolator(planner, sandbox, LinuxMachine(None), queue_of(config), config.drain_s)
+
+
+def changed(config: Config, **change: Any) -> Config:
+    return Config(**{f: getattr(config, f) for f in config.__struct_fields__} | change)
 
 
 def open_descriptors() -> int:
@@ -142,7 +146,8 @@ async def test_a_wrong_spec_closes_what_came_with_it(planner: Planner, config: C
 
 
 async def test_past_the_limits_it_is_busy(planner: Planner, config: Config) -> None:
-    made = Isolator(planner, Scripted(outcome(), wait=True), LinuxMachine(None), FairQueue(1, 0, 0.1))
+    config = changed(config, running_max=1, queued_max=1, user_queued_max=1, queue_wait_s=0.1)
+    made = isolator(planner, Scripted(outcome(), wait=True), config)
     call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
     with pytest.raises(Busy):
         await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
@@ -152,7 +157,9 @@ async def test_past_the_limits_it_is_busy(planner: Planner, config: Config) -> N
 
 
 async def test_who_leaves_while_waiting_is_forgotten(planner: Planner, config: Config) -> None:
-    made = Isolator(planner, Scripted(outcome(), wait=True), LinuxMachine(None), FairQueue(1, 5, 30))
+    made = isolator(
+        planner, Scripted(outcome(), wait=True), changed(config, running_max=1, user_running_max=1)
+    )
     call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
     waiting = asyncio.create_task(made.run(spec_text("/usr/bin/true"), null(), ":1.2"))
     await asyncio.sleep(0)
@@ -204,6 +211,43 @@ async def test_stopping_does_not_wait_for_who_does_not_read(
     await asyncio.wait_for(made.close(), 10)
     for fd in (call.stdout, call.stderr, call.result):
         os.close(fd)
+
+
+async def test_who_does_not_read_holds_his_turn_and_not_for_ever(
+    planner: Planner, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_DRAIN_S", 0.05)
+    made = isolator(planner, Scripted(outcome(), b"x" * 400_000), changed(config, drain_s=0.5))
+    before = open_descriptors()
+    call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
+    assert b'"exit_code":0' in await asyncio.to_thread(os.read, call.result, 4096), (
+        "the result waits less long"
+    )
+    assert made.status()["running"] == 1, "descriptors are held, and so is the turn"
+    await until(lambda: made.status()["running"] == 0)
+    assert caplog.records[-1].__dict__["CLAWOS_LIMIT"] == "unread"
+    for fd in (call.stdout, call.stderr, call.result):
+        os.close(fd)
+    await made.close()
+    assert open_descriptors() <= before
+
+
+async def test_stopping_ends_what_waits_for_a_full_pipe(
+    planner: Planner, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_CLOSE_S", 0.1)
+    made = isolator(planner, Scripted(outcome(), b"x" * 400_000), config)
+    call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
+    await asyncio.wait_for(made.close(), 10)
+    for fd in (call.stdout, call.stderr, call.result):
+        os.close(fd)
+    assert made.status()["running"] == 0
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 # descriptors and turns have no event
+            await asyncio.sleep(0.01)
 
 
 def test_status_names_what_there_is(planner: Planner, config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -188,13 +189,49 @@ def test_processes() -> None:
     assert megabytes == sorted(megabytes, reverse=True)
 
 
-def test_processes_by_name() -> None:
-    with subprocess.Popen(["sleep", "1011.5"], start_new_session=True) as sleeper:
-        found = run("processes", "--name", "sleep 1011.5").stdout
+def test_processes_by_name(tmp_path: Path) -> None:
+    program = tmp_path / "quiet-sleeper"
+    program.symlink_to("/usr/bin/sleep")
+    with subprocess.Popen([program, "1011.5"], start_new_session=True) as sleeper:
+        found = run("processes", "--name", "Quiet-Sleeper").stdout
         sleeper.kill()
     assert [line.split()[0] for line in found.splitlines()[1:]] == [str(sleeper.pid)]
+    assert found.splitlines()[1].endswith(f" {program}")
     nobody = run("processes", "--name", "no-such-program").stdout
     assert nobody == "No program called no-such-program is running.\n"
+
+
+def test_processes_never_tells_what_a_program_was_given() -> None:
+    """Not in a row, and not by finding it: a search that answers "there is one" tells as well."""
+    command = ["sh", "-c", "sleep 1012.5; : password=hunter2"]
+    with subprocess.Popen(command, start_new_session=True) as secretive:
+        rows = run("processes", "--count", "500").stdout
+        found = run("processes", "--name", "hunter2").stdout
+        os.killpg(secretive.pid, signal.SIGKILL)
+    assert f"{secretive.pid} " in rows
+    assert "hunter2" not in rows
+    assert "1012.5" not in rows
+    assert found == "No program called hunter2 is running.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["-m", "waits.here", "secret"], " -m waits.here"),
+        (["-u", "-X", "utf8", "-Bm", "waits.here", "secret"], " -m waits.here"),
+        (["-c", "import time; time.sleep(60) # -m secret"], ""),
+        (["-c", "import time; time.sleep(60)", "-m", "secret"], ""),
+    ],
+)
+def test_processes_names_the_module_of_python(options: list[str], shown: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3.13"
+    python.symlink_to("/usr/bin/python3")
+    (tmp_path / "waits").mkdir()
+    (tmp_path / "waits" / "here.py").write_text("import time\ntime.sleep(60)\n")
+    with subprocess.Popen([python, *options], cwd=tmp_path, start_new_session=True) as program:
+        rows = run("processes", "--name", str(python)).stdout.splitlines()
+        program.kill()
+    assert [row.split("MiB  ")[1] for row in rows[1:]] == [f"{python}{shown}"]
 
 
 @pytest.mark.parametrize("arguments", [["--sort", "age"], ["--what", "x"], ["x"]])

@@ -25,7 +25,14 @@ async def build(bus: Bus) -> tuple[Service, Interface]:
         Planner(settings, quotas.load(settings.quotas), load_filters(settings.filters)),
         Launcher(settings.launcher, cgroups),
         LinuxMachine(cgroups),
-        FairQueue(settings.running_max, settings.queued_max, settings.queue_wait_s),
+        FairQueue(
+            settings.running_max,
+            settings.queued_max,
+            settings.queue_wait_s,
+            user_running_max=settings.running_by_user,
+            user_queued_max=settings.user_queued_max,
+        ),
+        settings.drain_s,
     )
     return isolator, IsolatorInterface(isolator, bus)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import time
@@ -17,9 +18,13 @@ from pathlib import Path
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.quotas import Quota
 
+log = logging.getLogger(__name__)
+
 SUPERVISOR = "supervisor"
 _NEEDED = frozenset({"cpu", "memory", "pids"})
 _PERIOD_US = 100_000
+# Twice what our own process uses: sandboxes that fill the unit's MemoryMax= do not push it out of memory.
+_SUPERVISOR_MIN_BYTES = 64 * 1024 * 1024
 _REMOVE_TIMEOUT_S = 30
 
 
@@ -76,6 +81,7 @@ class Cgroups:
         try:
             await cgroups._remove_leftovers()
             cgroups._hand_on_controllers()
+            cgroups._protect_supervisor()
         except OSError as error:
             raise SandboxRefused("cgroup", error.errno or errno.EIO) from None
         return cgroups
@@ -105,6 +111,13 @@ class Cgroups:
         if missing:
             raise SandboxRefused("cgroup", f"the controllers {', '.join(sorted(missing))} are not delegated")
         (self.base / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(_NEEDED)))
+
+    def _protect_supervisor(self) -> None:
+        """The kernel makes this file ours with the controller; where systemd made it, it may not be."""
+        try:
+            (self.base / SUPERVISOR / "memory.min").write_text(str(_SUPERVISOR_MIN_BYTES))
+        except PermissionError:
+            log.info("memory.min of the supervisor is not ours to set")
 
 
 def _limits(quota: Quota) -> dict[str, str]:

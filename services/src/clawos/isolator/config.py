@@ -13,17 +13,22 @@ from clawos.core.parse import Record
 ROOM = Room("isolator")
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=256)]
+_Program = Annotated[str, msgspec.Meta(pattern=r"^(/[^*]+|\*)\Z")]
 
 
 class Config(Record, frozen=True):
     running_max: _Count = 8
     queued_max: _Count = 32
+    user_running_max: _Count | None = None
+    """None: `running_max` less two, so that whoever runs most leaves room for others."""
+    user_queued_max: _Count = 8
     queue_wait_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 60
+    drain_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60
     landlock_min_abi: Annotated[int, msgspec.Meta(ge=1, le=64)] = 6
-    run_as: dict[str, tuple[str, ...]] = msgspec.field(
-        default_factory=lambda: {"clawos-sandbox": ("*",), "clawos-units": ("unit.*",)}
+    run_as: dict[str, tuple[_Program, ...]] = msgspec.field(
+        default_factory=lambda: {"clawos-sandbox": ("*",), "clawos-units": ("/usr/lib/clawos/tools/units",)}
     )
-    """User → patterns of the tools that may run as this user."""
+    """User → programs that may run as this user; `*` is any."""
     read: tuple[str, ...] = ("/etc", "/run/log/journal", "/usr", "/var/log")
     sockets: tuple[str, ...] = ("/run/dbus/system_bus_socket",)
     groups: tuple[str, ...] = ("systemd-journal",)
@@ -31,3 +36,7 @@ class Config(Record, frozen=True):
     launcher: Path = Path("/usr/lib/clawos/claw-launch")
     filters: Path = Path("/usr/lib/clawos/seccomp")
     quotas: Path = POLICY_DIR / "quotas.toml"
+
+    @property
+    def running_by_user(self) -> int:
+        return self.user_running_max or max(1, self.running_max - 2)

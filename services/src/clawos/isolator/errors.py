@@ -14,6 +14,7 @@ _HINTS = {
     "landlock-abi": "the kernel's Landlock is older than landlock_min_abi in /etc/clawos/isolator.toml",
     "cwd": "the directory does not exist in the sandbox",
     "bind-source": "a file or directory that the tool's manifest names is missing or is a link",
+    "home": "see 'ls -la /var/lib/clawos/isolator/home'; a home is clawos-isolator's own directory",
     "exec": "the tool's program is missing from the image or is not executable",
     "cgroup": "see 'systemctl show clawos-isolator -p Delegate -p DelegateControllers'",
 }

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 from pathlib import Path
 
 from clawos.core import run
@@ -19,6 +20,7 @@ from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
+_HOME_MODE = 0o770
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
@@ -162,17 +164,27 @@ def _sealed(data: bytes) -> int:
 
 
 def _make_home(plan: Plan) -> None:
-    """A user's first call: his home, ours by owner and the sandbox's by group, closed to everybody else."""
+    """A user's home, ours by owner and the sandbox's by group, closed to everybody else.
+
+    Looked at on every call: a restored backup or an interrupted first call leaves other rights. Nobody but us
+    changes names in the directory above it, so what we look at is what we change.
+    """
     if plan.home is None:
         return
     home = Path(plan.home)
     try:
         home.parent.mkdir(mode=0o711, exist_ok=True)
-        home.mkdir(mode=0o700)
-        os.chown(home, -1, plan.gid)
-        home.chmod(0o770)
-    except FileExistsError:
-        return
+        with contextlib.suppress(FileExistsError):
+            home.mkdir(mode=0o700)
+        found = home.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise SandboxRefused("home", errno.ENOTDIR)
+        if found.st_uid != os.geteuid():
+            raise SandboxRefused("home", f"{home} belongs to the user {found.st_uid}")
+        if found.st_gid != plan.gid:
+            os.chown(home, -1, plan.gid)
+        if stat.S_IMODE(found.st_mode) != _HOME_MODE:
+            home.chmod(_HOME_MODE)
     except OSError as error:
         raise SandboxRefused("home", error.errno or errno.EIO) from None
 

@@ -8,7 +8,6 @@ import pwd
 import re
 import socket
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from clawos.isolator.config import Config
@@ -87,13 +86,17 @@ class Planner:
         return known[name]
 
     def _user(self, spec: Spec) -> pwd.struct_passwd:
-        if not any(fnmatchcase(spec.tool, pattern) for pattern in self._config.run_as.get(spec.run_as, ())):
+        # By the program and not by the tool's name, which is the caller's own word.
+        programs = self._config.run_as.get(spec.run_as, ())
+        if spec.argv[0] not in programs and "*" not in programs:
             raise SpecInvalid(
-                f"spec: the tool {spec.tool} may not run as {spec.run_as!r}",
+                f"spec: {spec.argv[0]} may not run as {spec.run_as!r}",
                 "see run_as in /etc/clawos/isolator.toml",
             )
         if spec.home != "none" and spec.run_as != "clawos-sandbox":
             raise SpecInvalid(f"spec: a call that runs as {spec.run_as} sees no home")
+        if spec.env and spec.run_as != "clawos-sandbox":  # PATH or LD_PRELOAD would make it another program
+            raise SpecInvalid(f"spec: a call that runs as {spec.run_as} has no environment of the caller's")
         try:
             user = pwd.getpwnam(spec.run_as)
         except KeyError:

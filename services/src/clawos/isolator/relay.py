@@ -1,6 +1,6 @@
-"""Carries bytes between a caller's pipe and the sandbox's: no sandbox ever holds a caller's descriptor.
+"""Carries output from the sandbox's pipe to the caller's: no sandbox ever holds a caller's descriptor.
 
-A directory, a terminal or a socket as standard input would be a door; bytes are not.
+A directory, a terminal or a socket would be a door; bytes are not. Standard input is in `feed.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def _read_pipe(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTranspo
 
 
 async def output(source: int, sink: Writer, budget: Budget, stop: Callable[[], None]) -> None:
-    """From the sandbox to the caller until the sandbox's end. Owns both.
+    """From the sandbox to the caller until the sandbox's end. Owns both; cancelled, it drops what is unread.
 
     Calls `stop` when the budget is spent or the caller closed his end: both end the call.
     """
@@ -53,6 +53,9 @@ async def output(source: int, sink: Writer, budget: Budget, stop: Callable[[], N
                 break
     except StreamClosed:
         pass
+    except asyncio.CancelledError:
+        sink.abort()  # or closing it would wait for a reader who does not read
+        raise
     finally:
         watcher.cancel()  # before we close, which would look like the caller's closing
         transport.close()
@@ -62,35 +65,3 @@ async def output(source: int, sink: Writer, budget: Budget, stop: Callable[[], N
 async def _when_gone(sink: Writer, stop: Callable[[], None]) -> None:
     await sink.gone.wait()
     stop()
-
-
-async def standard_input(source: int, sink: Writer) -> None:
-    """From the caller to the sandbox until either ends. Owns both."""
-    try:
-        while data := await _read(source):
-            await sink.send(data)
-    except (StreamClosed, OSError):
-        pass  # the program does not read any more, or the caller's file cannot be read: both are an end
-    finally:
-        os.close(source)
-        await sink.close()
-
-
-async def _read(fd: int) -> bytes:
-    """Read without O_NONBLOCK, which would cling to the caller's own end of the file too."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    try:
-        loop.add_reader(fd, _set, ready)
-    except PermissionError:  # a regular file or /dev/null: not for epoll, and never blocks for long
-        return await loop.run_in_executor(None, os.read, fd, _CHUNK_BYTES)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
-    return os.read(fd, _CHUNK_BYTES)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -17,6 +18,7 @@ from clawos.core.parse import Record
 from clawos.core.stream import StreamClosed, Writer
 from clawos.isolator import relay
 from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.feed import Feed
 from clawos.isolator.plan import NAMESPACES, Plan
 from clawos.isolator.planner import Planner
 from clawos.isolator.ports import Machine, Outcome, Running, Sandbox, Streams
@@ -51,6 +53,7 @@ class Call:
 
     id: str
     owner: str
+    user: int
     plan: Plan
     running: Running
     result: Writer
@@ -74,11 +77,14 @@ class Handle:
 
 
 class Isolator:
-    def __init__(self, planner: Planner, sandbox: Sandbox, machine: Machine, queue: FairQueue) -> None:
+    def __init__(
+        self, planner: Planner, sandbox: Sandbox, machine: Machine, queue: FairQueue, drain_s: float
+    ) -> None:
         self._planner = planner
         self._sandbox = sandbox
         self._machine = machine
         self._queue = queue
+        self._drain_s = drain_s
         self._calls: dict[str, Call] = {}
         self._starting: dict[str, set[asyncio.Task[Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,12 +99,13 @@ class Isolator:
             if self._closing:
                 raise Busy("the isolator is stopping", "try again in a moment")
             with self._is_starting(owner):
-                await self._queue.enter(spec.home_owner or 0)
+                user = spec.home_owner or 0
+                await self._queue.enter(user)
                 try:
                     unclaimed.pop_all()
-                    return await self._start(spec, plan, stdin, owner)
+                    return await self._start(spec, plan, stdin, owner, user)
                 except BaseException:
-                    self._queue.leave()
+                    self._queue.leave(user)
                     raise
 
     async def cancel(self, call_id: str, owner: str) -> None:
@@ -138,9 +145,10 @@ class Isolator:
             call.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_S)
-        for rest in tuple(self._tasks):  # what waits for a reader who does not read
-            rest.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # what waits for a reader who does not read, and what that leaves to do
+            for rest in tuple(self._tasks):
+                rest.cancel()
+            await asyncio.wait(self._tasks)
 
     @contextlib.contextmanager
     def _is_starting(self, owner: str) -> Iterator[None]:
@@ -154,7 +162,7 @@ class Isolator:
             if not self._starting[owner]:
                 del self._starting[owner]
 
-    async def _start(self, spec: Spec, plan: Plan, stdin: int, owner: str) -> Handle:
+    async def _start(self, spec: Spec, plan: Plan, stdin: int, owner: str, user: int) -> Handle:
         call_id = secrets.token_hex(8)
         async with contextlib.AsyncExitStack() as on_failure:
 
@@ -171,10 +179,13 @@ class Isolator:
                 theirs.append(ours(fd))
             stdout, stderr, result = writers
             with contextlib.ExitStack() as sandbox_ends:
-                feed: Writer | None = None
+                feed: Feed | None = None
                 if spec.stdin:
-                    read_end, feed = await Writer.open()
-                    on_failure.push_async_callback(feed.close)
+                    try:
+                        read_end, feed = Feed.open(stdin)
+                    except RuntimeError:
+                        raise SandboxRefused("stdin", errno.EAGAIN) from None
+                    on_failure.push_async_callback(feed.stop)
                 else:
                     read_end = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 sandbox_ends.callback(os.close, read_end)
@@ -194,18 +205,16 @@ class Isolator:
                     raise
             on_failure.pop_all()
         # From here to the end nothing waits: a call that runs is a call that is known.
-        call = Call(call_id, owner, plan, running, result, relay.Budget(plan.quota.output_bytes))
+        os.close(stdin)
+        call = Call(call_id, owner, user, plan, running, result, relay.Budget(plan.quota.output_bytes))
         self._calls[call_id] = call
         outputs = [
             self._task(relay.output(out_read, stdout, call.budget, lambda: self._stop(call))),
             self._task(relay.output(err_read, stderr, call.budget, lambda: self._stop(call))),
         ]
-        feeds = []
         if feed:
-            feeds.append(self._task(relay.standard_input(stdin, feed)))
-        else:
-            os.close(stdin)
-        self._task(self._carry(call, outputs, feeds))
+            feed.go()
+        self._task(self._carry(call, outputs, feed))
         return Handle(call_id, *theirs)
 
     def _stop(self, call: Call) -> None:
@@ -215,35 +224,47 @@ class Isolator:
         elif call.id in self._calls:
             call.cancel()
 
-    async def _carry(
-        self, call: Call, outputs: list[asyncio.Task[None]], feeds: list[asyncio.Task[None]]
-    ) -> None:
+    async def _carry(self, call: Call, outputs: list[asyncio.Task[None]], feed: Feed | None) -> None:
         """See a started call through to its result."""
+        try:
+            ended = await self._end(call)
+        finally:
+            del self._calls[call.id]
+            drained = self._task(self._drain(call, outputs, feed))
+        try:
+            await asyncio.wait([drained], timeout=_DRAIN_S)
+            if ended:
+                await self._report(call, *ended)
+        finally:
+            await call.result.close()
+
+    async def _end(self, call: Call) -> tuple[Outcome, float] | None:
+        """How the sandbox ended and how long it ran; None when that cannot be said."""
         waiting = asyncio.create_task(call.running.wait())
         try:
             done, _ = await asyncio.wait([waiting], timeout=call.plan.wall_s + _WALL_GRACE_S)
             if not done:
                 call.running.kill()
-            outcome = await waiting
-            wall_s = time.monotonic() - call.started
+            return await waiting, time.monotonic() - call.started
         except Exception:
             log.exception("call of %s was lost", call.plan.tool, extra=_fields(call.id, call.plan, "lost"))
-            await call.result.close()
-            return
-        finally:
-            del self._calls[call.id]
-            self._queue.leave()
-            for task in feeds:
-                task.cancel()
-        try:
-            await self._report(call, outcome, outputs, wall_s)
-        finally:
-            await call.result.close()
+            return None
 
-    async def _report(
-        self, call: Call, outcome: Outcome, outputs: list[asyncio.Task[None]], wall_s: float
-    ) -> None:
-        await asyncio.wait(outputs, timeout=_DRAIN_S)
+    async def _drain(self, call: Call, outputs: list[asyncio.Task[None]], feed: Feed | None) -> None:
+        """Keep the call's turn while it holds descriptors: who does not read uses up his own turns."""
+        try:
+            stopping = [self._task(feed.stop())] if feed else []
+            _, unread = await asyncio.wait(outputs, timeout=self._drain_s)
+            if unread:
+                fields = _fields(call.id, call.plan, "unread")
+                log.warning("output of %s was not read in time", call.plan.tool, extra=fields)
+                for output in unread:
+                    output.cancel()
+            await asyncio.wait([*outputs, *stopping])
+        finally:
+            self._queue.leave(call.user)
+
+    async def _report(self, call: Call, outcome: Outcome, wall_s: float) -> None:
         limit = _limit(call, outcome)
         if limit:
             log.warning(

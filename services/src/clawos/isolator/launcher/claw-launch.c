@@ -40,6 +40,9 @@
 #define NAMESPACES                                                                                          \
     (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
+#define OOM_SCORE 500
+#define OOM_SCORE_TEXT "500"
+
 int report_fd = -1;
 
 void report(const char *format, ...) {
@@ -142,7 +145,20 @@ _Noreturn static void run_init(const struct plan *plan) {
     }
 }
 
+/* Where memory ends, the sandbox goes before the service, whose score we came with. Raising one's own is always
+ * allowed; what is inside cannot lower it again, for its /proc is read-only. */
+static void go_first_when_memory_ends(void) {
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
+        refuse("oom-score");
+    if (strtol(text, NULL, 10) < OOM_SCORE && pwrite(fd, OOM_SCORE_TEXT, sizeof OOM_SCORE_TEXT - 1, 0) < 0)
+        refuse("oom-score");
+    close(fd);
+}
+
 _Noreturn static void set_up(struct plan *plan, int go) {
+    go_first_when_memory_ends();
     char byte;
     if (read(go, &byte, 1) != 1) /* the launcher died or could not write the maps */
         _exit(1);
