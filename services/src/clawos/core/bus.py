@@ -272,8 +272,8 @@ class Bus:
             )
             return True
         self._under_way[sender] += 1
-        # Now and not in the task: dbus-fast gives messages without descriptors one shared empty list, and puts
-        # the next message's descriptors into it.
+        # Now and not in the task: dbus-fast gives messages without descriptors one shared empty list, and
+        # puts the next message's descriptors into it.
         fds = list(message.unix_fds)
         task = asyncio.get_running_loop().create_task(self._answer(interface, message, fds))
         self._tasks.add(task)
