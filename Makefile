@@ -10,7 +10,7 @@ export LOCKDOWN KEEP IMAGE
 ENTER := image/tools/enter
 IN_TOOLS := $(ENTER) image/tools/with-python
 
-.PHONY: help setup image run vm vm-stop check format unit test test-vm test-full bench model eval manifest lock clean
+.PHONY: help setup image run vm vm-stop check format unit test test-vm bench model eval manifest lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
