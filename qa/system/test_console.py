@@ -6,7 +6,6 @@ This guest gets no credential from us, so it also shows that the image by itself
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,32 +69,11 @@ def test_login_leads_to_clawsh_and_an_answer(console: Console) -> None:
     console.expect(r"Password: ", 60)
     console.type(PASSWORD)
     console.expect(r"/help", PROMPT_S)
-    console.expect(r"[>›$] ", 60)
+    console.expect(r"claw@clawos>", 60)
     console.type("how much memory is free?")
     console.expect(r"memory\.usage", PROMPT_S)
     answer = console.expect(r"\d[\d.]* (GiB|MiB)[^\n]*free", PROMPT_S)
     assert "Traceback" not in answer
-
-
-def test_dangerous_call_asks_and_enter_alone_does_not_approve(console: Console) -> None:
-    console.type("!echo x > doomed.txt")
-    console.expect(r"[>›$] $", PROMPT_S)
-    console.type("delete the file doomed.txt")
-    console.expect(r"\[y/n/a", PROMPT_S)
-    console.type("")
-    console.type("n")
-    console.expect(r"[>›$] $", PROMPT_S)
-    console.type("!ls doomed.txt && echo still-$((40 + 2))")
-    console.expect(r"still-42", PROMPT_S)
-
-
-def test_control_c_cancels_and_keeps_the_shell(console: Console) -> None:
-    console.type("!sleep 300")
-    time.sleep(8)
-    console.type("\x03", enter=False)
-    console.expect(r"[>›$] $", PROMPT_S)
-    console.type("!echo alive-$((40 + 2))")
-    console.expect(r"alive-42", PROMPT_S)
 
 
 def test_there_is_no_harness_door(fresh: Machine) -> None:
@@ -104,8 +82,3 @@ def test_there_is_no_harness_door(fresh: Machine) -> None:
         assert not channel.ping(10)
     finally:
         channel.close()
-
-
-def test_control_d_leaves(console: Console) -> None:
-    console.type("\x04", enter=False)
-    console.expect(r"login: ", PROMPT_S)
