@@ -20,6 +20,7 @@ def test_lockdown_mode(mode: str) -> None:
     credentials = harness_credentials() | {"passwd.hashed-password.claw": b"!*"}
     machine = Machine(Guest(directory, IMAGE, credentials, lockdown=mode))
     machine.start()
+    channel = None
     try:
         channel = machine.wait_for_channel()
         channel.run("systemctl is-system-running --wait", 300)
@@ -29,4 +30,4 @@ def test_lockdown_mode(mode: str) -> None:
         assert done.status == 0, done.stderr
         assert "free" in done.text
     finally:
-        machine.stop()
+        machine.stop(channel)
