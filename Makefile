@@ -6,8 +6,15 @@ MAKEFLAGS += --no-print-directory
 # What a target passes on to the programs behind it.
 export BASE ?= debian
 export ARCH ?= x86_64
-export LOCKDOWN KEEP IMAGE
+export LOCKDOWN KEEP IMAGE MEMORY SHARE
 ENTER := image/tools/enter
+ifdef SHARE
+ifeq ($(wildcard $(SHARE)/.),)
+$(error SHARE=$(SHARE) is no folder)
+endif
+override SHARE := $(abspath $(SHARE))
+export CLAWOS_BIND += $(SHARE)
+endif
 IN_TOOLS := $(ENTER) image/tools/with-python
 
 .PHONY: help setup image run vm vm-stop check format unit test test-vm bench model eval manifest lock clean
@@ -19,6 +26,7 @@ help: ## this list
 	@echo "  make run CMD='how much memory is free?'  the same unattended: answer, power off"
 	@echo "  make vm SH='systemctl --failed'        run a command line as root in the image"
 	@echo "  LOCKDOWN=none|integrity|confidentiality, KEEP=1 (leave it running) work for run CMD= and vm"
+	@echo "  MEMORY=8192 (MiB) and SHARE=folder (the guest's disk with the label share) work for all three"
 
 setup: ## make the tools root, llama.cpp and the Python environment (once)
 	@$(IN_TOOLS) true
@@ -36,6 +44,9 @@ ifdef CMD
 else
 	@$(ENTER) python3 -m qa.vm console
 endif
+# As typed: a $$ in them is the shell's in the guest, not make's.
+override CMD := $(value CMD)
+override SH := $(value SH)
 export CMD SH REQUESTS
 
 vm: build/image/clawos.raw ## run SH='command' as root in the image

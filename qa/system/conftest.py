@@ -5,35 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from qa.vm.machine import Channel, Machine, Output, harness_credentials
-from qa.vm.qemu import Guest
+from qa.vm.machine import Channel, Machine, Output, fresh_guest
 
 IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Machine]:
-    directory = Path("build/vm/test").absolute()
-    Machine(Guest(directory, IMAGE)).stop(timeout_s=1)
-    shutil.rmtree(directory, ignore_errors=True)
-    made = Machine(Guest(directory, IMAGE, harness_credentials() | {"passwd.hashed-password.claw": b"!*"}))
-    made.start()
-    yield made
-    made.stop()
+    with fresh_guest("test", IMAGE) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def channel(machine: Machine) -> Iterator[Channel]:
+def channel(machine: Machine) -> Channel:
     made = machine.wait_for_channel()
     made.run("systemctl is-system-running --wait", 300)
-    yield made
-    made.close()
+    return made
 
 
 @pytest.fixture(scope="session")

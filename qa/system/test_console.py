@@ -5,16 +5,14 @@ This guest gets no credential from us, so it also shows that the image by itself
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from qa.system.conftest import IMAGE
 from qa.vm.console import Console
-from qa.vm.machine import Channel, Machine
-from qa.vm.qemu import Guest
+from qa.vm.machine import Channel, Machine, fresh_guest
 
 PASSWORD = "correct horse battery"
 PROMPT_S = 240
@@ -22,13 +20,8 @@ PROMPT_S = 240
 
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Machine]:
-    directory = Path("build/vm/fresh").absolute()
-    Machine(Guest(directory, IMAGE)).stop(timeout_s=1)
-    shutil.rmtree(directory, ignore_errors=True)
-    machine = Machine(Guest(directory, IMAGE))
-    machine.start()
-    yield machine
-    machine.stop(timeout_s=60)
+    with fresh_guest("fresh", IMAGE, harness=False) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +29,15 @@ def console(fresh: Machine) -> Iterator[Console]:
     made = Console(fresh.guest.socket("console.sock"))
     yield made
     made.close()
+
+
+def log_in(console: Console) -> None:
+    console.expect(r"login: ", 60)
+    console.type("claw")
+    console.expect(r"Password: ", 60)
+    console.type(PASSWORD)
+    console.expect(r"/help", PROMPT_S)
+    console.expect(r"claw@clawos>", 60)
 
 
 def test_first_boot_asks_for_a_password(console: Console) -> None:
@@ -64,12 +66,7 @@ def test_wrong_password_is_refused(console: Console) -> None:
 
 
 def test_login_leads_to_clawsh_and_an_answer(console: Console) -> None:
-    console.expect(r"login: ", 60)
-    console.type("claw")
-    console.expect(r"Password: ", 60)
-    console.type(PASSWORD)
-    console.expect(r"/help", PROMPT_S)
-    console.expect(r"claw@clawos>", 60)
+    log_in(console)
     console.type("how much memory is free?")
     console.expect(r"memory\.usage", PROMPT_S)
     answer = console.expect(r"\d[\d.]* (GiB|MiB)[^\n]*free", PROMPT_S)
@@ -82,3 +79,46 @@ def test_there_is_no_harness_door(fresh: Machine) -> None:
         assert not channel.ping(10)
     finally:
         channel.close()
+
+
+def test_enter_alone_approves_nothing(console: Console) -> None:
+    console.type("restart clawos-inference")
+    console.expect(r"This changes something: unit\.restart", PROMPT_S)
+    console.expect(r"lways in this shell: ", 60)
+    time.sleep(3)  # what is typed in the moment after the question is dropped
+    console.type("")
+    console.expect(r"lways in this shell: ", 60)
+    console.type("n")
+    console.expect(r"refused: this call did not run", 60)
+
+
+def test_ctrl_c_ends_the_work_and_not_the_shell(console: Console) -> None:
+    console.type("!echo begun $((20+1)); sleep 600")
+    console.expect(r"begun 21", PROMPT_S)
+    console.type("\x03", enter=False)
+    console.expect(r"exit code 130", 60)
+    console.type("!echo alive $((6*7))")
+    console.expect(r"alive 42", PROMPT_S)
+
+
+def test_ctrl_d_leaves_to_the_login(console: Console) -> None:
+    console.expect(r"claw@clawos>", 60)
+    console.type("\x04", enter=False)
+    log_in(console)
+
+
+def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> None:
+    console.type("/rescue")
+    console.expect(r"no agent, no sandbox", 60)
+    console.type("journalctl -u clawos-agent -o cat | grep -c ready; echo journal=$?")
+    console.expect(r"journal=0", 60)
+    console.type("run0 --background= id -u; echo run0-$?")
+    console.expect(r"Password: ", 120)
+    console.type("wrong password")
+    console.expect(r"run0-[1-9]", 120)
+    console.type("run0 --background= sh -c 'echo uid=$(id -u)'")
+    console.expect(r"Password: ", 120)
+    console.type(PASSWORD)
+    console.expect(r"uid=0", 120)
+    console.type("exit")
+    console.expect(r"login: ", 60)

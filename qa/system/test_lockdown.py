@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from qa.system.conftest import IMAGE
-from qa.vm.machine import Machine, harness_credentials
-from qa.vm.qemu import Guest
+from qa.vm.machine import fresh_guest
 
 
 @pytest.mark.parametrize("mode", ["none", "confidentiality"])
 def test_lockdown_mode(mode: str) -> None:
-    directory = Path(f"build/vm/test-{mode}").absolute()
-    Machine(Guest(directory, IMAGE)).stop(timeout_s=1)
-    shutil.rmtree(directory, ignore_errors=True)
-    credentials = harness_credentials() | {"passwd.hashed-password.claw": b"!*"}
-    machine = Machine(Guest(directory, IMAGE, credentials, lockdown=mode))
-    machine.start()
-    channel = None
-    try:
+    with fresh_guest(f"test-{mode}", IMAGE, lockdown=mode) as machine:
         channel = machine.wait_for_channel()
         channel.run("systemctl is-system-running --wait", 300)
         assert f"[{mode}]" in channel.run("cat /sys/kernel/security/lockdown").text
@@ -29,5 +18,3 @@ def test_lockdown_mode(mode: str) -> None:
         done = channel.run("su -l claw -c 'how much memory is free?'", 300)
         assert done.status == 0, done.stderr
         assert "free" in done.text
-    finally:
-        machine.stop(channel)

@@ -35,6 +35,24 @@ def test_broken_model_is_refused_and_the_service_stays(root: Run, user: Run, mak
     assert user("-c", "how much memory is free?").status == 0
 
 
+def test_model_is_added_used_and_removed(root: Run, user: Run) -> None:
+    assert root(f"claw model add {BUILTIN} second", 300).status == 0
+    try:
+        used = root("claw model use second", 300)
+        assert used.status == 0, used.stderr
+        assert user("-c", "how much memory is free?").status == 0
+        root("systemctl restart clawos-inference")
+        assert (
+            "second"
+            in root(
+                "busctl -j call org.clawos.Inference1 /org/clawos/Inference1 org.clawos.Inference1 Status"
+            ).text
+        )
+    finally:
+        root("claw model use builtin; claw model remove second", 300)
+    assert "second" not in root("claw model list").text
+
+
 def test_missing_model_is_named(root: Run) -> None:
     done = root("claw model use nowhere")
     assert done.status == 1

@@ -43,6 +43,36 @@ def test_unit_is_hardened(root: Run, unit: str) -> None:
     assert score <= EXPOSURE_LIMIT, "\n".join(line for line in lines if line.startswith("✗"))
 
 
+# Become a program under a profile, as the unit does, and read a file that no service of ours needs.
+READ_AS = """python3 -c '
+import os, sys
+if sys.argv[1]:
+    open("/proc/self/attr/apparmor/exec", "w").write("exec " + sys.argv[1])
+os.execv("/usr/bin/python3", ["python3", "-I", "-c", "print(open(\\"/etc/fstab\\").read())"])
+' """
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_apparmor_holds_the_room(root: Run, room: str) -> None:
+    pid = root(f"systemctl show -P MainPID clawos-{room}").text.strip()
+    assert root(f"cat /proc/{pid}/attr/apparmor/current").text.strip() == f"clawos-{room} (enforce)"
+
+
+@pytest.mark.parametrize("profile", ["clawos-agent", "clawos-inference"])
+def test_apparmor_profile_refuses_what_it_does_not_name(root: Run, profile: str) -> None:
+    assert root(READ_AS + "''").status == 0
+    refused = root(READ_AS + profile)
+    assert refused.status == 1
+    assert b"PermissionError" in refused.stderr
+
+
+def test_claw_status_lists_each_room(root: Run) -> None:
+    listed = json.loads(root("claw status --json").text)["services"]
+    assert [(s["unit"], s["active"], s["on_bus"]) for s in listed] == [
+        (f"clawos-{room}.service", "active", True) for room in ROOMS
+    ]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_killed_room_comes_back(root: Run, room: str) -> None:
     before = root(f"systemctl show -P MainPID clawos-{room}").text.strip()
@@ -121,3 +151,9 @@ def test_user_of_the_unit_tools_may_restart_a_service(root: Run) -> None:
     assert done.status == 0, done.text
     assert root("systemctl show -P InvocationID clawos-inference").text != before
     assert root("systemd-run --wait true 2>&1").status == 0, "positive control: root may run transient units"
+
+
+def test_apparmor_refused_nothing_that_our_services_need(root: Run) -> None:
+    """After all the tests above; what they provoke themselves runs as root, outside any unit of ours."""
+    denied = root("journalctl -b -k -o cat --grep 'apparmor=\"DENIED\"' | grep -v fsuid=0").text
+    assert denied == ""

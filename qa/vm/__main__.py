@@ -5,7 +5,8 @@
     python -m qa.vm root COMMAND       run a command line as root over the harness channel
     python -m qa.vm stop               stop the guest that KEEP=1 left running
 
-LOCKDOWN=none|integrity|confidentiality and KEEP=1 come from the environment, as make passes them.
+From the environment, as make passes them: LOCKDOWN=none|integrity|confidentiality, KEEP=1 (leave it running),
+MEMORY=MIB, SHARE=FOLDER (seen in the guest as a read-only disk: mount /dev/disk/by-label/share /mnt).
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ def guest_for(lockdown: str, *, console: str = "file", unattended: bool) -> Gues
     # One folder a lockdown mode: they may run side by side. The terminal's disk is kept between runs.
     directory = DIRECTORY / (f"console-{lockdown}" if console == "stdio" else lockdown)
     credentials = harness_credentials() if unattended else {}
-    if unattended:
-        # The account stays locked for passwords: root enters it by `su`, nobody from outside.
-        credentials["passwd.hashed-password.claw"] = b"!*"
-    return Guest(directory.absolute(), image, credentials, lockdown, console)
+    guest = Guest(directory.absolute(), image, credentials, lockdown, console)
+    if memory := os.environ.get("MEMORY"):
+        if not memory.isdigit() or int(memory) < 512:
+            raise VmError(f"MEMORY={memory} is no number of MiB from 512 on")
+        guest.memory_mib = int(memory)
+    if share := os.environ.get("SHARE"):
+        guest.share = Path(share)
+    return guest
 
 
 def boot(lockdown: str) -> tuple[Machine, bool]:

@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from qa.vm.machine import VmError
+from qa.vm.machine import VmError, read_some
 
 
 class Console:
@@ -27,14 +27,10 @@ class Console:
             if found := re.search(pattern, plain):
                 self._text = plain[found.end() :]
                 return plain[: found.end()]
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise VmError(f"the console never showed {pattern!r}; last words: {plain[-800:]!r}")
-            self._socket.settimeout(left)
             try:
-                data = self._socket.recv(65536)
+                data = read_some(self._socket, deadline)
             except TimeoutError:
-                continue
+                raise VmError(f"the console never showed {pattern!r}; last words: {plain[-800:]!r}") from None
             if not data:
                 raise VmError(f"the console closed before {pattern!r}; last words: {plain[-800:]!r}")
             self._text += data.decode(errors="replace")

@@ -6,12 +6,14 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,8 @@ def harness_credentials() -> dict[str, bytes]:
         "systemd.extra-unit.clawos-harness.service": _HARNESS_UNIT.encode(),
         "systemd.unit-dropin.multi-user.target": _HARNESS_WANTED.encode(),
         "clawos.harness": Path(__file__).with_name("guest_side.py").read_bytes(),
+        # The account stays locked for passwords: root enters it by `su`, nobody from outside.
+        "passwd.hashed-password.claw": b"!*",
     }
 
 
@@ -70,14 +74,10 @@ class Channel:
 
     def _line(self, deadline: float) -> dict[str, object]:
         while b"\n" not in self._pending:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise VmError("the guest does not answer on the harness channel; see console.log")
-            self._socket.settimeout(left)
             try:
-                data = self._socket.recv(65536)
+                data = read_some(self._socket, deadline)
             except TimeoutError:
-                continue
+                raise VmError("the guest does not answer on the harness channel; see console.log") from None
             if not data:
                 raise VmError("the guest went away; see console.log")
             self._pending += data
@@ -126,6 +126,7 @@ class Machine:
         self.guest = guest
         self.kvm = kvm_works()
         self._started: list[subprocess.Popen[bytes]] = []
+        self._channel: Channel | None = None
 
     def start(self) -> None:
         guest = self.guest
@@ -167,17 +168,18 @@ class Machine:
                 raise VmError("QEMU ended while the guest was booting; see qemu.log and console.log")
             channel = Channel(self.guest.socket("harness.sock"))
             if channel.ping(min(10, deadline - time.monotonic())):
+                self._channel = channel
                 return channel
             channel.close()
         raise VmError(f"the guest did not come up within {timeout_s:g} s; see console.log")
 
-    def stop(self, channel: Channel | None = None, timeout_s: float = 90) -> None:
-        """Power off by the ACPI button, then by force."""
+    def stop(self, timeout_s: float = 90) -> None:
+        """Power off by the ACPI button, then by force. Ends the channel too."""
+        if self._channel:
+            self._channel.close()
         pid = self.pid
         if pid is None:
             return
-        if channel:
-            channel.close()
         monitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             monitor.connect(str(self.guest.socket("monitor.sock")))
@@ -195,6 +197,28 @@ class Machine:
         """What the guest wrote to its console so far, without terminal control sequences."""
         raw = self.guest.path("console.log").read_bytes().decode(errors="replace")
         return re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])", "", raw)
+
+
+@contextmanager
+def fresh_guest(
+    name: str, image: Path, *, harness: bool = True, lockdown: str = "integrity"
+) -> Iterator[Machine]:
+    """A guest on a new disk in build/vm/NAME, powered off at the end; one left over is ended first."""
+    directory = Path("build/vm", name).absolute()
+    Machine(Guest(directory, image)).stop(timeout_s=1)
+    shutil.rmtree(directory, ignore_errors=True)
+    machine = Machine(Guest(directory, image, harness_credentials() if harness else {}, lockdown))
+    machine.start()
+    try:
+        yield machine
+    finally:
+        machine.stop()
+
+
+def read_some(connection: socket.socket, deadline: float) -> bytes:
+    """What arrives before the deadline; empty at the end of the stream. Raises TimeoutError."""
+    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+    return connection.recv(65536)
 
 
 def _wait(condition: Callable[[], bool], timeout_s: float, message: str) -> None:

@@ -51,7 +51,11 @@ class Guest:
     lockdown: str = "integrity"
     console: str = "file"
     """`file`: logged to console.log and reachable at console.sock; `stdio`: this terminal."""
-    disk_bytes: int = 4 << 30
+    disk_bytes: int = 16 << 30
+    """Room for a larger model; the file on the host holds only what is written."""
+    memory_mib: int = MEMORY_MIB
+    share: Path | None = None
+    """A folder of the host that the guest sees as a read-only EROFS disk with the label `share`."""
 
     def path(self, name: str) -> Path:
         return self.directory / name
@@ -75,6 +79,10 @@ class Guest:
             subprocess.run(command, check=True)
         if not self.path("vars.fd").exists():
             shutil.copy(OVMF / "OVMF_VARS_4M.fd", self.path("vars.fd"))
+        if self.share:
+            made = self.path("share.erofs")
+            made.unlink(missing_ok=True)
+            subprocess.run(["mkfs.erofs", "--quiet", "-L", "share", str(made), str(self.share)], check=True)
 
     def tpm_command(self) -> list[str]:
         state = self.path("tpm")
@@ -83,12 +91,14 @@ class Guest:
         return ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", control, "--terminate"]
 
     def command(self, kvm: bool) -> list[str]:
-        c = ["qemu-system-x86_64", "-name", "clawos", "-machine", "q35,smm=off", "-m", str(MEMORY_MIB)]
+        c = ["qemu-system-x86_64", "-name", "clawos", "-machine", "q35,smm=off", "-m", str(self.memory_mib)]
         c += ["-smp", str(CPUS), "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"]
         c += ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
         c += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd"]
         c += ["-drive", f"if=pflash,unit=1,format=raw,file={self.path('vars.fd')}"]
         c += ["-drive", f"if=virtio,format=qcow2,file={self.path('disk.qcow2')},cache=unsafe,discard=unmap"]
+        if self.share:
+            c += ["-drive", f"if=virtio,format=raw,readonly=on,file={self.path('share.erofs')}"]
         c += [
             "-chardev",
             f"socket,id=tpm,path={self.socket('tpm.sock')}",

@@ -35,10 +35,11 @@ class Unit:
     memory_bytes: int | None = None
 
 
-def rooms() -> list[Room]:
-    """The services that are installed: a room is a folder with a D-Bus activation file."""
+def rooms(directory: Path = Path("/usr/share/dbus-1/system-services")) -> list[Room]:
+    """The services that are installed, by their activation files; in a checkout, those beside the code."""
     package = Path(clawos.__file__).parent
-    return [Room(path.parents[1].name) for path in sorted(package.glob("*/system/org.clawos.*1.service"))]
+    files = [*directory.glob("org.clawos.*1.service")] or [*package.glob("*/system/org.clawos.*1.service")]
+    return [Room(name) for name in sorted(file.name.split(".")[2][:-1].lower() for file in files)]
 
 
 class Machine:

@@ -146,7 +146,7 @@ COMMANDS: dict[str, tuple[str, str, Action]] = {
     "/history": ("", "show what was said in this session", history),
     "/output": ("", "show the last tools' output in full", output),
     "/clear": ("", "clear the screen", clear),
-    "/rescue": ("", "a plain /bin/sh for administrators, when the agent is down", rescue),
+    "/rescue": ("", "a plain /bin/sh for administrators: run0, systemctl, journalctl", rescue),
     "/quit": ("", "leave; so do exit and Ctrl-D", quit_),
 }
 

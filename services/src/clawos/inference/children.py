@@ -35,11 +35,11 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def confine(*, data_bytes: int, cpu_s: int) -> None:
-    """In the child, before it reads anything: no file written, no core dumped, no more taken than this."""
+def confine(*, data_bytes: int, cpu_s: int, file_bytes: int = 0) -> None:
+    """In the child, before it reads anything: no core dumped, no more written or taken than this."""
     limits = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_FSIZE: file_bytes,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_DATA: data_bytes,
         resource.RLIMIT_CPU: cpu_s,

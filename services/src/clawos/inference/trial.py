@@ -1,7 +1,8 @@
 """Tries a model out where nothing is lost if it brings the process down.
 
 As a program: reads the header, renders the template, loads the model, checks each weight, computes a token;
-prints one line {"vocabulary", "context_tokens", "dialect"} or {"error"}. A crash is an answer too.
+prints one line {"vocabulary", "context_tokens", "dialect"} or {"error"}, and ends with 1 where the failure is
+its own. A crash is an answer too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _CONTEXT = 256
 # Beside the weights, which some CPU libraries copy into another order.
 _DATA_BYTES = 2 << 30
 _MAX_ANSWER = 1 << 16
+# Where no memory may be both written and run, libffi keeps the code of its callbacks in an unnamed file.
+_FILE_BYTES = 1 << 20
 
 
 class Finding(Record, frozen=True, omit_defaults=True):
@@ -57,9 +60,16 @@ async def try_out(path: Path, timeout_s: float, threads: int) -> Finding:
     if code < 0:
         return Finding(error=f"loading it ends llama.cpp by signal {-code}")
     try:
-        return from_json(answer, Finding, "trial")
+        finding = from_json(answer, Finding, "trial")
     except ClawError:
         return Finding(error=f"its trial ended with status {code}")
+    if code > 0:
+        # The trial's own failure says nothing of the model, so it is not kept either.
+        raise ModelInvalid(
+            f"the trial of {path.name} failed: {finding.error}",
+            "see 'journalctl -u clawos-inference', and report it",
+        )
+    return finding
 
 
 def kind_of(header: Header) -> str:
@@ -113,15 +123,18 @@ def _examine(path: Path, threads: int) -> Finding:
 def main() -> NoReturn:
     path, threads, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     data_bytes = _DATA_BYTES + (path.stat().st_size if path.exists() else 0)
-    children.confine(data_bytes=data_bytes, cpu_s=seconds * threads + 1)
+    children.confine(data_bytes=data_bytes, cpu_s=seconds * threads + 1, file_bytes=_FILE_BYTES)
     try:
         finding = _examine(path, threads)
+        code = 0
     except ClawError as error:
-        finding = Finding(error=error.message)
+        finding, code = Finding(error=error.message), 0
+    except Exception as error:
+        finding, code = Finding(error=f"{type(error).__name__}: {error}"), 1
     print(to_json(finding))
     sys.stdout.flush()
     # Skips the orderly end of a library that may have been damaged by what it read.
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":
