@@ -10,6 +10,11 @@ TARGETS = {
     "image.root_bytes": "≤ 268435456",
     "image.rebuild_s": "< 60",
     "boot.used_mib": "≤ 350",
+    "registry.load_ms.p50": "< 100",
+    "inference.builtin.grammar_share": "≤ 0.1",
+    "inference.builtin.ratio": "≥ 0.95",
+    "inference.large_vocabulary.ratio": "≥ 0.95",
+    "inference.large_vocabulary.grammar_ms_per_token": "≤ 2",
     "clawsh.prompt.median_ms": "≤ 200",
     "clawsh.command.median_ms": "≤ 80",
 }

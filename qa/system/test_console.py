@@ -119,6 +119,6 @@ def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> No
     console.type("run0 --background= sh -c 'echo uid=$(id -u)'")
     console.expect(r"Password: ", 120)
     console.type(PASSWORD)
-    console.expect(r"uid=0", 120)
+    console.expect(r"uid=0\s+\$ ", 120)
     console.type("exit")
     console.expect(r"login: ", 60)

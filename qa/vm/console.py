@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from qa.vm.machine import VmError, read_some
+from qa.vm.machine import CONTROL, VmError, read_some
 
 
 class Console:
@@ -23,7 +23,7 @@ class Console:
         """Wait until `pattern` appears; returns all text up to its end and forgets it. Raises VmError."""
         deadline = time.monotonic() + timeout_s
         while True:
-            plain = re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78cM])", "", self._text)
+            plain = CONTROL.sub("", self._text)
             if found := re.search(pattern, plain):
                 self._text = plain[found.end() :]
                 return plain[: found.end()]

@@ -20,6 +20,8 @@ from pathlib import Path
 from qa.vm.qemu import Guest, kvm_works
 
 BOOT_TIMEOUT_S = 600
+# Sequences that move a terminal's cursor, set its colours or its title.
+CONTROL = re.compile(r"\x1b(\[[0-9;?!]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])")
 
 _HARNESS_UNIT = """[Unit]
 Description=Command channel of the QEMU harness
@@ -196,7 +198,7 @@ class Machine:
     def console_text(self) -> str:
         """What the guest wrote to its console so far, without terminal control sequences."""
         raw = self.guest.path("console.log").read_bytes().decode(errors="replace")
-        return re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])", "", raw)
+        return CONTROL.sub("", raw)
 
 
 @contextmanager

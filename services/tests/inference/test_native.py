@@ -112,7 +112,6 @@ def test_a_bad_grammar_is_named_and_never_used(tiny: Path, what: str) -> None:
         model.close()
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="qa/model/builtin.gguf is not built ('make model')")
 async def test_the_real_model_turns_a_request_into_a_call(make_room: MakeRoom) -> None:
     room = await make_room(REAL)
     events = await room.chat("how much memory is free?", tools=catalogue())
