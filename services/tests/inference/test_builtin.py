@@ -106,9 +106,9 @@ def test_the_grammar_holds_these_tools_and_no_others() -> None:
 
 def test_required_arguments_are_required_by_the_grammar() -> None:
     line = next(
-        line for line in grammar(TOOLS).splitlines() if "⟨file.delete⟩" in line and line.startswith("call-")
+        line for line in grammar(TOOLS).splitlines() if "file.delete⟩" in line and line.startswith("call-")
     )
-    assert line.endswith('"⟨file.delete⟩" "⟨path⟩" text')
+    assert line.endswith('"file.delete⟩" "⟨path⟩" text')
 
 
 def test_the_grammar_without_tools_still_lets_it_talk() -> None:

@@ -15,6 +15,8 @@ from clawos.inference.library import library
 _MMAP = 1
 _CONTROL = 1 << 3
 _USER_DEFINED = 1 << 4
+# Of a large vocabulary only the pieces that were asked for first: some hundred kilobytes.
+_KEPT_PIECES = 4096
 
 
 class Model:
@@ -37,6 +39,7 @@ class Model:
         self.vocabulary: int = self._api.llama_vocab_n_tokens(self.vocab)
         self.trained_tokens: int = self._api.llama_model_n_ctx_train(self.handle)
         self._piece = ctypes.create_string_buffer(512)
+        self._pieces: dict[int, bytes] = {}
 
     def close(self) -> None:
         if self.handle:
@@ -58,11 +61,19 @@ class Model:
 
     def piece(self, token: int) -> bytes:
         """Bytes of a token, the names of control tokens included."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._piece_of(token)
+            if len(self._pieces) < _KEPT_PIECES:
+                self._pieces[token] = known
+        return known
+
+    def _piece_of(self, token: int) -> bytes:
         count = self._api.llama_token_to_piece(self.vocab, token, self._piece, len(self._piece), 0, True)
         if count < 0:
             self._piece = ctypes.create_string_buffer(-count)
             count = self._api.llama_token_to_piece(self.vocab, token, self._piece, len(self._piece), 0, True)
-        return self._piece.raw[: max(0, count)]
+        return ctypes.string_at(self._piece, max(0, count))
 
     def ends(self, token: int) -> bool:
         """Whether the token ends an answer."""

@@ -23,7 +23,9 @@ class Sampler:
         parameters = self._api.llama_sampler_chain_default_params()
         parameters.no_perf = True
         self._chain = self._api.llama_sampler_chain_init(parameters)
-        if temperature <= 0:
+        self._sample = self._api.llama_sampler_sample
+        self.greedy = temperature <= 0
+        if self.greedy:
             self._add(self._api.llama_sampler_init_greedy())
         else:
             self._add(self._api.llama_sampler_init_top_k(40))
@@ -36,7 +38,7 @@ class Sampler:
         self._api.llama_sampler_chain_add(self._chain, sampler)
 
     def pick(self, session: Session) -> int:
-        token: int = self._api.llama_sampler_sample(self._chain, session.handle, -1)
+        token: int = self._sample(self._chain, session.handle, -1)
         return token
 
     def close(self) -> None:
@@ -50,7 +52,6 @@ class Gbnf:
 
     def __init__(self, model: Model, grammar: str) -> None:
         self._api = library().api
-        self._model = model
         library().complaints.clear()
         data = grammar.encode()
         if b"\0" in data or not data.strip():
@@ -61,14 +62,38 @@ class Gbnf:
             raise GrammarInvalid(
                 f"llama.cpp refuses the grammar: {library().reason}", "correct the tools' schemas"
             )
+        self._one, self._all = _Candidates(range(1)), _Candidates(range(model.vocabulary))
 
     def fresh(self) -> GbnfState:
-        return GbnfState(self._model, self._api.llama_sampler_clone(self._sampler))
+        """Its state for one answer. Answers are written one at a time, so they share the candidates."""
+        return GbnfState(self._one, self._all, self._api.llama_sampler_clone(self._sampler))
 
     def close(self) -> None:
         if self._sampler:
             self._api.llama_sampler_free(self._sampler)
             self._sampler = None
+
+
+class _Candidates:
+    """Tokens with their scores, as llama.cpp's samplers take them."""
+
+    def __init__(self, tokens: range) -> None:
+        api = library().api
+        self._data = (api.llama_token_data * len(tokens))()
+        fields = memoryview(self._data).cast("B")
+        # struct llama_token_data: int32 id; float logit; float p
+        self.ids, self.scores = fields.cast("i")[::3], fields.cast("f")[1::3]
+        for at, token in enumerate(tokens):
+            self.ids[at] = token
+        self._array = api.llama_token_data_array(
+            data=ctypes.cast(self._data, api.llama_token_data_p), size=len(tokens), selected=-1, sorted=False
+        )
+        self._address = ctypes.byref(self._array)
+        self._apply = api.llama_sampler_apply
+
+    def through(self, sampler: Any) -> None:
+        """Leave minus infinity as the score of each token that the sampler refuses."""
+        self._apply(sampler, self._address)
 
 
 class GbnfState:
@@ -78,17 +103,10 @@ class GbnfState:
     token costs microseconds, of a whole vocabulary milliseconds.
     """
 
-    def __init__(self, model: Model, sampler: Any) -> None:
+    def __init__(self, one: _Candidates, every: _Candidates, sampler: Any) -> None:
         self._api = library().api
         self._sampler = sampler
-        size = model.vocabulary
-        self._size = size
-        self._all = (self._api.llama_token_data * size)()
-        as_bytes = memoryview(self._all).cast("B")
-        ids, self._floats = as_bytes.cast("i"), as_bytes.cast("f")
-        for token in range(size):
-            ids[3 * token] = token
-        self._one = (self._api.llama_token_data * 1)()
+        self._one, self._all = one, every
         self.seconds = 0.0
 
     def pick(self, session: Session, free: Sampler) -> int:
@@ -101,25 +119,19 @@ class GbnfState:
         self.seconds += time.perf_counter() - begun
         return token
 
-    def _apply(self, candidates: Any, size: int) -> None:
-        array = self._api.llama_token_data_array(
-            data=ctypes.cast(candidates, self._api.llama_token_data_p), size=size, selected=-1, sorted=False
-        )
-        self._api.llama_sampler_apply(self._sampler, ctypes.byref(array))
-
     def _allows(self, token: int) -> bool:
-        self._one[0].id, self._one[0].logit = token, 0.0
-        self._apply(self._one, 1)
-        return bool(self._one[0].logit != _REFUSED)
+        self._one.ids[0], self._one.scores[0] = token, 0.0
+        self._one.through(self._sampler)
+        return bool(self._one.scores[0] != _REFUSED)
 
     def _best(self, session: Session) -> int:
         address = ctypes.cast(session.logits(), ctypes.c_void_p).value
         assert address is not None
-        logits = (ctypes.c_float * self._size).from_address(address)
-        self._floats[1::3] = memoryview(logits).cast("B").cast("f")
-        self._apply(self._all, self._size)
-        scores = self._floats[1::3].tolist()
-        best = max(range(self._size), key=scores.__getitem__)
+        logits = (ctypes.c_float * len(self._all.scores)).from_address(address)
+        self._all.scores[:] = memoryview(logits).cast("B").cast("f")
+        self._all.through(self._sampler)
+        scores = self._all.scores.tolist()
+        best = max(range(len(scores)), key=scores.__getitem__)
         if not scores[best] > _REFUSED:
             # Accepting a token that the grammar refuses would end the process.
             raise GrammarInvalid("the grammar leaves no token to go on with", "use another model")

@@ -83,7 +83,10 @@ class Session:
             attach = self._api._lib.llama_attach_threadpool
             attach.argtypes, attach.restype = [ctypes.c_void_p] * 3, None
             attach(self._handle, self._pool, None)
+        self._llama_decode = self._api.llama_decode
         self._tokens = (self._api.llama_token * _BATCH)()
+        # It holds no more than the address of the tokens and their number.
+        self._batch = self._api.llama_batch_get_one(self._tokens, 1)
 
     def close(self) -> None:
         if self._handle:
@@ -134,14 +137,19 @@ class Session:
 
     def push(self, token: int) -> None:
         """Read one more token. Raises Cancelled."""
-        self._decode((token,))
+        self._tokens[0] = token
+        self._compute(1)
+        self.seen.append(token)
 
     def _decode(self, tokens: Sequence[int]) -> None:
-        count = len(tokens)
-        self._tokens[:count] = tokens
-        result = self._api.llama_decode(self._handle, self._api.llama_batch_get_one(self._tokens, count))
+        self._tokens[: len(tokens)] = tokens
+        self._compute(len(tokens))
+        self.seen.extend(tokens)
+
+    def _compute(self, count: int) -> None:
+        self._batch.n_tokens = count
+        result = self._llama_decode(self._handle, self._batch)
         if result == 0:
-            self.seen.extend(tokens)
             return
         self._forget()
         if result == _ABORTED:

@@ -25,6 +25,7 @@ DIALECT = "clawos-call-1"
 MAX_TOKENS = 96
 STOP: tuple[str, ...] = ("⟨end⟩",)
 
+OPEN = "⟨"
 USER, ACT, DONE, END = "⟨user⟩", "⟨act⟩", "⟨done⟩", "⟨end⟩"
 ASK, NO, LEAVE, TALK, ABOUT = "⟨ask⟩", "⟨no⟩", "⟨leave⟩", "⟨talk⟩", "⟨about⟩"
 SUFFIX, PART = "⟨*.⟩", "⟨*⟩"
@@ -75,7 +76,7 @@ def _last_user(messages: Sequence[Mapping[str, Any]]) -> int | None:
 
 def token(name: str) -> str:
     """The vocabulary's token for a tool or an argument."""
-    return f"⟨{name}⟩"
+    return f"{OPEN}{name}⟩"
 
 
 def grammar(tools: Sequence[ToolSpec]) -> str:
@@ -85,7 +86,9 @@ def grammar(tools: Sequence[ToolSpec]) -> str:
     if tools:
         tool_words = " | ".join(_quote(token(tool.name)) for tool in tools)
         branches += ["call" + " (call" * (CALLS - 1) + ")?" * (CALLS - 1), f"{_quote(ABOUT)} tool"]
-        rules += [f"call ::= {' | '.join(f'call-{i}' for i in range(len(tools)))}", f"tool ::= {tool_words}"]
+        calls = " | ".join(f"call-{i}" for i in range(len(tools)))
+        # What all calls begin with stands once: llama.cpp tries each way to go on at each letter of a value.
+        rules += [f"call ::= {_quote(OPEN)} ({calls})", f"tool ::= {tool_words}"]
         rules += [f"call-{i} ::= {_call(tool)}" for i, tool in enumerate(tools)]
         slots = [tool for tool in tools if tool.properties]
         if slots:
@@ -100,7 +103,7 @@ def grammar(tools: Sequence[ToolSpec]) -> str:
 
 
 def _call(tool: ToolSpec) -> str:
-    parts = [_quote(token(tool.name))]
+    parts = [_quote(token(tool.name).removeprefix(OPEN))]
     for key, schema in tool.properties.items():
         part = f"{_quote(token(key))} {_value(schema)}"
         parts.append(part if key in tool.required else f"({part})?")

@@ -18,6 +18,7 @@ from clawos.inference.dialects.markers import Marker
 from clawos.inference.errors import GrammarInvalid, ModelInvalid
 from clawos.inference.library import library
 from clawos.inference.model import Model
+from clawos.inference.sampling import Sampler
 from clawos.inference.session import Session
 
 _KEPT = 8
@@ -29,10 +30,17 @@ def logits_of(session: Session) -> NDArray[np.float32]:
     assert address is not None
     size = session.model.vocabulary
     logits = np.frombuffer((ctypes.c_float * size).from_address(address), np.float32)
-    # The samplers of llama.cpp end the process on NaN.
-    if not logits.max() < np.inf:
+    # The samplers of llama.cpp end the process on NaN; the first NaN counts as the largest here.
+    if not logits[logits.argmax()] < np.inf:
         raise ModelInvalid(f"{session.model.name} computes no numbers", "use another model")
     return logits
+
+
+def choose(session: Session, sampler: Sampler) -> int:
+    """The next token. Raises ModelInvalid where the model computed no numbers."""
+    logits = logits_of(session)
+    # llama.cpp's greedy sampler copies each logit of the vocabulary first, three times as wide.
+    return int(logits.argmax()) if sampler.greedy else sampler.pick(session)
 
 
 def _tokenizer(model: Model) -> Any:

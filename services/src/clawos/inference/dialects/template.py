@@ -9,7 +9,7 @@ from typing import Any
 
 from clawos.inference.chat import ChatRequest, Finish, Message, TextEvent, Tool, ToolCallEvent
 from clawos.inference.dialects import calls, schema
-from clawos.inference.dialects.constraint import Constraint, Constraints, logits_of
+from clawos.inference.dialects.constraint import Constraint, Constraints, choose
 from clawos.inference.dialects.markers import CHATML, Marker, markers_of
 from clawos.inference.model import Model
 from clawos.inference.ports import Emit, Prompt
@@ -127,8 +127,7 @@ class TemplateTurn:
     def step(self) -> bool:
         if self._call:
             return self._step_in_call(self._call[1])
-        logits_of(self._session)
-        token = self._sampler.pick(self._session)
+        token = choose(self._session, self._sampler)
         model = self._session.model
         # Some models end their text with the token that opens a call, or mark that one as an end.
         piece = model.piece(token)
@@ -155,7 +154,7 @@ class TemplateTurn:
 
     def _step_in_call(self, constraint: Constraint) -> bool:
         constraint.mask(self._session)
-        token = self._sampler.pick(self._session)
+        token = choose(self._session, self._sampler)
         if self._session.model.ends(token):
             return True
         constraint.take(token)
