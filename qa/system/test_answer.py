@@ -134,3 +134,8 @@ def test_agent_down_is_said_plainly(user: Run, root: Run) -> None:
         assert b"Traceback" not in done.stderr
     finally:
         root("systemctl unmask --runtime clawos-agent; systemctl start clawos-agent")
+
+
+def test_the_manual_is_there(root: Run, user: Run) -> None:
+    assert "/rescue" in root("man clawsh").text
+    assert "/rescue" in user("-c", "!man clawsh").text
