@@ -137,5 +137,5 @@ def test_agent_down_is_said_plainly(user: Run, root: Run) -> None:
 
 
 def test_the_manual_is_there(root: Run, user: Run) -> None:
-    assert "/rescue" in root("man clawsh").text
-    assert "/rescue" in user("-c", "!man clawsh").text
+    assert "the shell of ClawOS" in root("man clawsh").text
+    assert "the shell of ClawOS" in user("-c", "!man clawsh").text
