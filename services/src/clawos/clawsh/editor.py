@@ -6,7 +6,9 @@ prompt_toolkit is imported here and nowhere else, and only when a person sits at
 from __future__ import annotations
 
 import os
+import select
 
+from clawos.clawsh.interrupt import Interrupts
 from clawos.clawsh.sink import Sink, is_dumb
 
 TYPE_CHECKING = False
@@ -34,16 +36,25 @@ class PlainEditor:
         self._pending = b""
 
     def read(self, prompt: str) -> str:
-        self._screen.write(prompt)
-        self._screen.at_line_start = True  # the terminal echoes the newline
-        while b"\n" not in self._pending:
-            try:
-                data = os.read(0, 65536)
-            except OSError:
-                data = b""
-            if not data:
-                raise EOFError
-            self._pending += data
+        # A signal that comes right before read(2) would not end it: hence a descriptor to wait on.
+        with Interrupts() as interrupts:
+            self._screen.write(prompt)
+            self._screen.at_line_start = True  # the terminal echoes the newline
+            poller = select.poll()
+            poller.register(0, select.POLLIN)
+            poller.register(interrupts.fd, select.POLLIN)
+            while b"\n" not in self._pending:
+                poller.poll()
+                if interrupts.take():
+                    self._pending = b""
+                    raise KeyboardInterrupt
+                try:
+                    data = os.read(0, 65536)
+                except OSError:
+                    data = b""
+                if not data:
+                    raise EOFError
+                self._pending += data
         line, _, self._pending = self._pending.partition(b"\n")
         text = line.decode(errors="replace")
         self._history.append(text)
