@@ -108,11 +108,11 @@ def scores(results: list[Result], tools: list[ToolSpec]) -> dict[str, dict[str, 
     out: dict[str, dict[str, float]] = {}
     for name in sorted({result.item.set for result in results}):
         part = [result for result in results if result.item.set == name]
-        if name in NO_CALL:
+        if name.removeprefix("others: ") in NO_CALL:
             out[f"{name}: false calls"] = rate([bool(r.calls) for r in part])
         if name in ("ask", "talk"):
             out[f"{name}: right kind"] = rate([r.reply.kind == r.item.kind for r in part])
-        if name not in NO_CALL:
+        if name.removeprefix("others: ") not in NO_CALL:
             out[f"{name}: exact"] = rate([r.calls == r.item.calls for r in part])
             out[f"{name}: right tools"] = rate(
                 [[c[0] for c in r.calls] == [c[0] for c in r.item.calls] for r in part]
