@@ -10,12 +10,31 @@ import math
 import re
 from collections import Counter
 from itertools import islice, pairwise
+from typing import Protocol
 
-from clawos.inference.builtin import ToolSpec
-from clawos.inference.builtin.dialect import NO, token
+from clawos.inference.builtin import Reading, Span, ToolSpec
+from clawos.inference.builtin.labels import NO, CallLabel, call_label, is_call, slot_of
 from qa.model.data import Stream
 
 KEYWORDS = (
+    (
+        "power.off",
+        r"\b(power|shut|turn|switch) ?(off|down)\b.*\b(machine|computer|system)|^(shutdown|poweroff)",
+    ),
+    ("power.restart", r"\breboot\b|\brestart\b.*\b(machine|computer|system|pc|box)"),
+    ("system.boot", r"\bboot(ing|up)?\b|\bstartup\b"),
+    ("user.sessions", r"\blogged (in|on)\b|\bwho is (on|here)\b|^(who|w)$"),
+    ("user.list", r"\b(users|accounts)\b"),
+    ("time.zone.set", r"\b(time ?zone)\b"),
+    ("host.rename", r"\b(rename|call|name)\b.*\b(machine|computer|host|box)\b|\bset\b.*\bhost ?name\b"),
+    ("python.run", r"\bpython\b"),
+    ("file.hash", r"\b(sha ?-?256|hash|checksum)"),
+    ("file.copy", r"\b(copy|cp|duplicate|backup)\b"),
+    ("file.move", r"\b(move|mv|rename)\b"),
+    ("directory.create", r"\b(mkdir|(create|make|new)\b.*\b(folder|directory|dir))\b"),
+    ("directory.size", r"\bdu\b|\b(size of|how (big|large))\b"),
+    ("file.info", r"\b(stat|who owns|owner|modified|permissions)\b"),
+    ("disk.list", r"\b(lsblk|partitions|disks|drives)\b"),
     ("unit.restart", r"\b(restart|bounce|reload|kick)"),
     ("unit.stop", r"\b(stop|shut down|turn off|halt|terminate)\b"),
     ("unit.start", r"\b(start|launch|turn on|fire up|bring up)\b"),
@@ -50,49 +69,53 @@ log logs kill turn off on up check what how find process processes in to from an
 lines"""
 
 
-def slots(tool: ToolSpec, request: str) -> dict[str, str]:
-    """Values by pattern: quoted texts, paths, numbers, and the first word that is none of the usual "
-    "ones."""
-    found: dict[str, str] = {}
-    quoted = re.findall(r"[\"'](.+?)[\"']", request)
-    paths = re.findall(r"(?<!\S)[~/.]?[\w./~*-]*[/.][\w./*-]*\w|(?<!\S)/\S*", request)
-    numbers = re.findall(r"(?<![\w.])\d+(?![\w.])", request)
+class Baseline(Protocol):
+    """Something that reads a request as the model does."""
+
+    def read(self, text: str) -> Reading: ...
+
+
+PATTERNS = {
+    "path": r"(?<!\S)(?:[~/.]?[\w./~*-]*[/.][\w./*-]*\w|/\S*)",
+    "number": r"(?<![\w.])\d+(?![\w.])",
+    "text": r"(?<=[\"'])[^\"']+(?=[\"'])",
+    "command": r"(?<=\brun )\S.*|(?<=\bexecute )\S.*|(?<=\bcommand )\S.*",
+    "code": r"(?<=\bpython )\S.*",
+    "expression": r"[\d(][\d\s().+*/x^-]*(?:(?:plus|minus|times|divided by|percent of)\s*[\d\s.]+)*",
+}
+PATTERNS["from"] = PATTERNS["to"] = PATTERNS["path"]
+
+
+def label(tool: ToolSpec, text: str) -> str:
+    """A label of this tool, with what usual words fix."""
+    fixed = {}
+    for key, schema in tool.properties.items():
+        for value in schema.get("enum", ()):
+            if str(value) in text:
+                fixed[key] = str(value)
+                break
+    return call_label(tool, fixed, (), ())
+
+
+def spans(tool: ToolSpec, text: str) -> tuple[Span, ...]:
+    """Values by pattern: quoted texts, paths, numbers, and the first word that is none of the usual ones."""
+    found: list[Span] = []
     words = [
-        word for word in re.findall(r"[\w.@:-]+", request) if word not in USUAL.split() and not word.isdigit()
+        match
+        for match in re.finditer(r"[\w.@:-]+", text)
+        if match[0] not in USUAL.split() and not match[0].isdigit()
     ]
     for key in tool.properties:
-        if key == "path" and paths:
-            found[key] = paths[-1].rstrip(".")
-        elif key in ("unit", "name") and (paths if key == "name" else words):
-            found[key] = (paths or words)[0] if key == "name" else words[0]
-        elif key in ("lines", "count") and numbers:
-            found[key] = numbers[0]
-        elif key in ("text", "command") and quoted:
-            found[key] = quoted[0]
-        elif key == "command":
-            found[key] = re.sub(r"^.*?\b(run|execute|exec|command)\b:?\s*", "", request)
-        elif key == "text" and words:
-            found[key] = words[0]
-        elif key == "expression":
-            match = re.search(
-                r"[\d(][\d\s().+*/x^-]*(?:(?:plus|minus|times|divided by|percent of)\s*[\d\s.]+)*", request
-            )
-            if match:
-                found[key] = match[0].strip()
-        elif key == "priority" and re.search(r"error|warn", request):
-            found[key] = "error" if "error" in request else "warning"
-        elif key == "state" and "failed" in request:
-            found[key] = "failed"
-        elif key == "sort" and re.search(r"cpu|memory|ram", request):
-            found[key] = "cpu" if "cpu" in request else "memory"
-    return found
-
-
-def written(tool: ToolSpec, request: str) -> str:
-    values = slots(tool, request)
-    return token(tool.name) + "".join(
-        f"{token(key)} {values[key]}" for key in tool.properties if key in values
-    )
+        slot = slot_of(tool, key)
+        free = [
+            match
+            for match in re.finditer(PATTERNS.get(slot, "(?!)"), text)
+            if not any(span.start < match.end() and match.start() < span.end for span in found)
+        ]
+        match = next(iter(free or (words if slot not in ("path", "number", "from", "to") else ())), None)
+        if match:
+            found.append(Span(slot, match.start(), match.start() + len(match[0].rstrip())))
+    return tuple(sorted(found, key=lambda span: span.start))
 
 
 class Keywords:
@@ -101,12 +124,12 @@ class Keywords:
     def __init__(self, tools: list[ToolSpec]) -> None:
         self.tools = {tool.name: tool for tool in tools}
 
-    def complete(self, request: str) -> str:
-        request = request.lower()
+    def read(self, text: str) -> Reading:
+        said = text.lower()
         for name, pattern in KEYWORDS:
-            if re.search(pattern, request):
-                return written(self.tools[name], request)
-        return NO
+            if name in self.tools and re.search(pattern, said):
+                return Reading((label(self.tools[name], said),), spans(self.tools[name], said))
+        return Reading((NO,), ())
 
 
 class Nearest:
@@ -119,7 +142,7 @@ class Nearest:
         spread = Counter(feature for count in counts for feature in count)
         self.weight = {feature: math.log(examples / many) for feature, many in spread.items() if many > 1}
         self.index: dict[str, list[tuple[int, float]]] = {}
-        self.answers = [example.target for example in seen]
+        self.answers = [example.reading.labels for example in seen]
         for i, count in enumerate(counts):
             for feature, value in self.vector(count).items():
                 self.index.setdefault(feature, []).append((i, value))
@@ -136,16 +159,15 @@ class Nearest:
         size = math.sqrt(sum(value * value for value in raw.values())) or 1.0
         return {feature: value / size for feature, value in raw.items()}
 
-    def complete(self, request: str) -> str:
-        request = request.lower()
+    def read(self, text: str) -> Reading:
+        said = text.lower()
         scores: Counter[int] = Counter()
-        for feature, value in self.vector(Counter(self.features(request))).items():
+        for feature, value in self.vector(Counter(self.features(said))).items():
             for i, other in self.index.get(feature, ()):
                 scores[i] += value * other  # type: ignore[assignment]
         if not scores:
-            return NO
-        answer = self.answers[scores.most_common(1)[0][0]]
-        names = [name for name in re.findall(r"⟨([^⟩]*)⟩", answer) if name in self.tools]
-        if not names or not answer.startswith(token(names[0])):
-            return answer
-        return "".join(written(self.tools[name], request) for name in names)
+            return Reading((NO,), ())
+        labels = self.answers[scores.most_common(1)[0][0]]
+        if not is_call(labels[0]):
+            return Reading(labels, ())
+        return Reading(labels, spans(self.tools[CallLabel.parse(labels[0]).tool], said))

@@ -1,191 +1,75 @@
-"""The training stream: a phrasing from the corpus, filled, framed and roughened, beside what the model
-must write.
+"""The training stream: a phrasing from the corpus, filled, framed and roughened, beside what the model must
+make of it.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import random
 import re
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from clawos.inference.builtin import ToolSpec
-from clawos.inference.builtin.dialect import TOPICS, token
-from qa.model.paths import CATALOGUE, CORPUS, HERE
-from qa.model.values import Values
+from clawos.inference.builtin.labels import ABOUT, CALLS, LEAVE, NO, TALK, TOPICS, WHEN, call_label
+from clawos.inference.builtin.reading import Reading, Span
+from qa.model.corpus import CHOICE, SLOT, Phrase, Target, blank, catalogue, corpus, heldout_templates
+from qa.model.noise import FRAMES, IMPERATIVE, QUESTION, Noise, gerund, past
+from qa.model.values import Value, Values
 
-CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
-SLOT = re.compile(r"\{([a-z_]+)(\d?)(?::([a-z]+))?\}")
-
-
-def read_frames() -> dict[str, list[str]]:
-    """The sections of frames.txt; an underscore at an edge stands for a space."""
-    frames: dict[str, list[str]] = {}
-    for line in (CORPUS / "frames.txt").read_text().splitlines():
-        if line.startswith("["):
-            section = frames.setdefault(line[1:-1], [])
-        elif not line.startswith("#"):
-            section.append(line.replace("_", " "))
-    return frames
-
-
-FRAMES = read_frames()
-IMPERATIVE = frozenset(FRAMES["imperative"][0].split())
-QUESTION = frozenset(FRAMES["question"][0].split())
-SYNONYMS = [line.split() for line in FRAMES["synonyms"]]
-SYNONYM = {word: [other for other in group if other != word] for group in SYNONYMS for word in group}
-NEIGHBOURS = dict(zip("abcdefghijklmnopqrstuvwxyz", "svxswdfguhjknbiowearyceztx", strict=True))
 # How often each kind of example comes; calls of one tool share the rest.
 SHARES = {
-    "no": 0.23,
-    "ask": 0.055,
-    "talk": 0.04,
-    "about": 0.04,
-    "leave": 0.035,
-    "multi": 0.075,
-    "done": 0.004,
+    "no": 0.22,
+    "ask": 0.05,
+    "talk": 0.03,
+    "about": 0.035,
+    "leave": 0.045,
+    "condition": 0.035,
+    "multi": 0.1,
+    "follow": 0.11,
 }
+# Of the other examples, how many come with a request before them that has nothing to do with them.
+UNRELATED = 0.2
+# Arguments that "it" can stand for.
+REFERRED = ("unit", "path", "name")
+# Characters of no alphabet that stand around a value until its place is known.
+_OPEN, _CLOSE = 0xE000, "\uf8ff"
+_MARKED = re.compile("([\ue000-\ue0ff])([^\uf8ff]*)\uf8ff")
 
-
-# Lines of late-*.txt come this many times more often than their number says.
-LATE_WEIGHT = 2.5
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """One line of the corpus: its template and what it leads to, both with slots."""
-
-    kind: str
-    template: str
-    target: tuple[tuple[str, dict[str, str]], ...] = ()
-    fixed: bool = False
-    late: bool = False
-
-    @property
-    def weight(self) -> float:
-        choices = 1
-        for match in CHOICE.finditer(self.template):
-            choices *= match[1].count("|") + 1
-        return math.sqrt(min(choices, 24)) * (LATE_WEIGHT if self.late else 1)
+Bound = set[str]
+"""The slots of a template that its text holds."""
 
 
 @dataclass(frozen=True)
 class Example:
+    """A request, the one before it if it has any, and what the model must make of it."""
+
     text: str
-    target: str
     kind: str
-    calls: tuple[tuple[str, dict[str, str]], ...] = field(default=(), hash=False)
-
-
-def catalogue() -> list[ToolSpec]:
-    """The tools of policies/tools, in the order of their names."""
-    tools = []
-    for path in sorted(CATALOGUE.glob("*.toml")):
-        manifest = tomllib.loads(path.read_text())
-        tools.append(
-            ToolSpec.from_json(
-                {
-                    "name": manifest["name"],
-                    "description": manifest["description"],
-                    "parameters": manifest["arguments"],
-                    "verbs": manifest.get("verbs", []),
-                }
-            )
-        )
-    return tools
-
-
-def corpus(*, late: bool = False) -> list[Phrase]:
-    """Every line of corpus/*.txt, those of late-*.txt only for the last part of training."""
-    phrases: list[Phrase] = []
-    properties = {tool.name: tool.properties for tool in catalogue()}
-    for path in sorted(CORPUS.glob("*.txt")):
-        if path.name in ("words.txt", "values.txt", "frames.txt"):
-            continue
-        last = path.name.startswith("late-")
-        if last and not late:
-            continue
-        head: list[str] = []
-        for line in path.read_text().splitlines():
-            if not line.strip() or line.startswith("#"):
-                continue
-            if line.startswith("[") and line.endswith("]"):
-                head = line[1:-1].split()
-                continue
-            fixed = line.startswith("=")
-            line = line.removeprefix("=").strip()
-            if path.name == "multi.txt":
-                text, calls = line.split(" => ")
-                phrases.append(
-                    Phrase("multi", text, tuple(_call(call.split()) for call in calls.split("; ")))
-                )
-            elif head[0] in ("no", "leave"):
-                phrases.append(Phrase(head[0], line, (), fixed, last))
-            elif head[0] in ("ask", "talk", "about"):
-                phrases.append(Phrase(head[0], line, tuple((word, {}) for word in head[1:]), fixed, last))
-            else:
-                tool, arguments = _call(head)
-                slots = {
-                    match[1]: f"{{{match[1]}}}"
-                    for match in SLOT.finditer(line)
-                    if match[1] in properties[tool]
-                }
-                phrases.append(Phrase(tool, line, ((tool, slots | arguments),), fixed))
-    return phrases
-
-
-def _call(words: list[str]) -> tuple[str, dict[str, str]]:
-    """`unit.restart unit` or `journal.show unit={unit2} priority=error`; a bare word stands for the slot
-    of that name.
-    """
-    arguments = {}
-    for word in words[1:]:
-        key, eq, value = word.partition("=")
-        arguments[key] = value if eq else f"{{{key}}}"
-    return words[0], arguments
-
-
-def heldout_templates() -> frozenset[str]:
-    """What training must not show: the held-out requests, with their values blanked."""
-    found = set()
-    for path in sorted((HERE / "eval").glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            item = json.loads(line)
-            text = item["text"].lower()
-            found.add(blank(text, []))
-            found.add(blank(text, [str(v) for call in item.get("calls", []) for v in call["args"].values()]))
-    return frozenset(found)
-
-
-def blank(text: str, values: list[str]) -> str:
-    for value in sorted(values, key=len, reverse=True):
-        if value:
-            text = re.sub(rf"(?<!\w){re.escape(value.lower())}(?!\w)", " § ", text)
-    return " ".join(re.sub(r"[^\w§ ]+", " ", text).split())
+    reading: Reading
+    before: str = ""
 
 
 class Stream:
     """Endless examples from one seed."""
 
-    def __init__(self, seed: int, *, late: bool = False) -> None:
+    def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.values = Values(self.rng)
-        self.order = {tool.name: list(tool.properties) for tool in catalogue()}
-        self.verbs = {tool.name for tool in catalogue() if tool.verbs}
+        self.noise = Noise(self.rng)
+        self.specs: dict[str, ToolSpec] = {tool.name: tool for tool in catalogue()}
         self.heldout = heldout_templates()
         self.dropped = 0
         self.by_kind: dict[str, list[Phrase]] = {}
-        for phrase in corpus(late=late):
+        for phrase in corpus():
             self.by_kind.setdefault(phrase.kind, []).append(phrase)
         self.weights = {kind: [phrase.weight for phrase in phrases] for kind, phrases in self.by_kind.items()}
-        self.tools = sorted(kind for kind in self.by_kind if kind in self.order)
-        missing = sorted(set(self.order) - set(self.tools))
+        self.tools = sorted(kind for kind in self.by_kind if kind in self.specs)
+        missing = sorted(set(self.specs) - set(self.tools))
         if missing:
             raise SystemExit(f"corpus: no phrasings for {', '.join(missing)}")
         self.tool_weights = [sum(self.weights[tool]) ** 0.5 for tool in self.tools]
+        self.effects = [tool for tool in self.tools if self.specs[tool].verbs]
+        self.plain_tools = [tool for tool in self.tools if not self.specs[tool].properties]
 
     def __iter__(self) -> Iterator[Example]:
         while True:
@@ -196,37 +80,40 @@ class Stream:
     def one(self) -> Example | None:
         rng = self.rng
         kind = self.kind()
+        if kind == "follow":
+            return self.follow()
+        example = self.without_context(kind)
+        if example is None or rng.random() > UNRELATED:
+            return example
+        # A request that misses a value would take it from the one before.
+        tools = self.plain_tools if kind == "ask" else self.tools
+        before = self.fill(self.expand(self.pick(rng.choice(tools)).template), fixed=True)
+        return before and replace(example, before=_unmarked(before[0])[0])
+
+    def without_context(self, kind: str) -> Example | None:
+        rng = self.rng
         if kind == "call":
             return self.call(self.pick(rng.choices(self.tools, self.tool_weights)[0]))
         if kind == "multi":
-            return self.call(self.pick("multi")) if rng.random() < 0.4 else self.joined()
-        if kind == "done":
-            base = self.call(self.pick(rng.choice(self.tools)))
-            return base and Example(base.text, "⟨done⟩", "done")
-        if kind == "leave":
-            return self.plain(self.pick("leave"), "⟨leave⟩") if rng.random() < 0.3 else self.negated()
+            return self.call(self.pick("multi")) if rng.random() < 0.5 else self.joined()
+        if kind == "leave" and rng.random() < 0.5:
+            return self.negated()
+        if kind == "condition" and rng.random() < 0.5:
+            return self.conditioned()
         phrase = self.pick(kind)
         if kind == "no":
-            return self.plain(phrase, "⟨no⟩")
+            return self.plain(phrase, NO)
+        if kind == "leave":
+            return self.plain(phrase, LEAVE)
+        if kind == "condition":
+            return self.plain(phrase, WHEN)
         if kind == "talk":
             topic = phrase.target[0][0]
             assert topic in TOPICS, topic
-            return self.plain(phrase, f"⟨talk⟩ {topic}")
-        tool, *slots = (word for word, _ in phrase.target)
-        if (
-            kind == "ask"
-            and tool in ("unit.restart", "unit.start", "unit.stop", "unit.status")
-            and rng.random() < 0.12
-        ):
-            return self.answered(phrase, tool, "unit")
-        if (
-            kind == "ask"
-            and tool in ("file.delete", "file.read", "process.find", "file.find")
-            and rng.random() < 0.12
-        ):
-            return self.answered(phrase, tool, slots[0])
-        head = "⟨ask⟩" if kind == "ask" else "⟨about⟩"
-        return self.plain(phrase, head + token(tool) + "".join(token(slot) for slot in slots))
+            return self.plain(phrase, TALK + topic)
+        if kind == "about":
+            return self.plain(phrase, ABOUT + phrase.target[0][0])
+        return self.asked(phrase)
 
     def kind(self) -> str:
         draw = self.rng.random()
@@ -241,47 +128,84 @@ class Stream:
 
     # One phrase to one example.
 
-    def call(self, phrase: Phrase, *, frame: bool = True) -> Example | None:
+    def call(self, phrase: Phrase, *, before: str = "") -> Example | None:
         filled = self.fill(self.expand(phrase.template), fixed=phrase.fixed)
         if filled is None:
             return None
-        text, bound = filled
-        target, calls = self.render(phrase, bound)
-        text = text if phrase.fixed or not frame else self.framed(text)
-        return self.finish(text, target, phrase.kind, calls)
+        text = filled[0] if phrase.fixed or before else self.noise.framed(filled[0])
+        whole = phrase.target[-1][0] in ("shell.run", "python.run")
+        return self.finish(text, self.labels(phrase.target, filled[1]), phrase.kind, before, whole=whole)
 
-    def plain(self, phrase: Phrase, target: str) -> Example | None:
+    def plain(self, phrase: Phrase, label: str, *, before: str = "") -> Example | None:
         filled = self.fill(self.expand(phrase.template), fixed=phrase.fixed)
         if filled is None:
             return None
-        frame = phrase.kind in ("no", "ask", "about") and not phrase.fixed
-        return self.finish(self.framed(filled[0]) if frame else filled[0], target, phrase.kind, ())
+        framed = phrase.kind in ("no", "ask", "about") and not phrase.fixed and not before
+        text = self.noise.framed(filled[0]) if framed else filled[0]
+        return self.finish(text, (label,), phrase.kind, before)
 
-    def answered(self, phrase: Phrase, tool: str, key: str) -> Example | None:
-        """The request that missed a value, joined to the answer that gives it."""
-        filled = self.fill(self.expand(phrase.template), fixed=False)
-        if filled is None or "{" in phrase.template:
-            return None
-        kind = {"unit": "unit", "path": "path", "name": "proc" if tool == "process.find" else "file"}[key]
-        said, target = self.values.of(kind, key)
-        lead = self.rng.choice(["", "", "", "the ", "it is ", "i mean ", "please "])
-        return self.finish(f"{filled[0]}: {lead}{said}", token(tool) + token(key) + target, "ask", ())
+    def asked(self, phrase: Phrase) -> Example | None:
+        """A request that misses a value, alone or joined to the answer that gives it."""
+        (tool, _), *slots = phrase.target
+        key = slots[0][0] if slots else self.specs[tool].required[0]
+        kinds = {"unit": "unit", "path": "path", "name": "proc" if tool == "process.find" else "file"}
+        if key in kinds and "{" not in phrase.template and self.rng.random() < 0.15:
+            filled = self.fill(self.expand(phrase.template), fixed=False)
+            lead = self.rng.choice(["", "", "", "the ", "it is ", "i mean ", "please "])
+            said = _marked(self.values.of(kinds[key], key), key)
+            bound = {key}
+            return filled and self.finish(
+                f"{filled[0]}: {lead}{said}", self.labels(((tool, {key: f"{{{key}}}"}),), bound), "ask", ""
+            )
+        optional = key not in self.specs[tool].required
+        return self.plain(phrase, call_label(self.specs[tool], {}, (), (key,) if optional else ()))
 
     def negated(self) -> Example | None:
         rng = self.rng
-        tool = rng.choice(sorted(self.verbs)) if rng.random() < 0.85 else rng.choice(self.tools)
+        tool = rng.choice(self.effects if rng.random() < 0.85 else self.tools)
         for _ in range(40):
             phrase = self.pick(tool)
             template = self.expand(phrase.template)
             if not phrase.fixed and template.split()[0] in IMPERATIVE:
                 filled = self.fill(template, fixed=False)
-                return filled and self.finish(rng.choice(FRAMES["not"]) + filled[0], "⟨leave⟩", "leave", ())
+                text = filled and self.unwished(_unmarked(filled[0])[0])
+                return self.finish(text, (LEAVE,), "leave", "") if text else None
+        return None
+
+    def unwished(self, wish: str) -> str:
+        """The words of a wish in a sentence that forbids it, tells of it or doubts it."""
+        rng = self.rng
+        if rng.random() < 0.5:
+            return rng.choice(FRAMES["not"]) + wish
+        verb, _, rest = wish.partition(" ")
+        form = rng.choice(("past", "gerund", "plain"))
+        said = {"past": past(verb), "gerund": gerund(verb), "plain": verb}[form]
+        return rng.choice(FRAMES[f"doubt_{form}"]).replace("§", f"{said} {rest}".strip())
+
+    def conditioned(self) -> Example | None:
+        """A wish with something it waits for before or after it."""
+        rng = self.rng
+        tool = rng.choice(self.effects if rng.random() < 0.7 else self.tools)
+        for _ in range(40):
+            phrase = self.pick(tool)
+            template = self.expand(phrase.template)
+            if not phrase.fixed and template.split()[0] in IMPERATIVE and not template.endswith(("?", ".")):
+                filled = self.fill(template, fixed=False)
+                text = filled and _unmarked(filled[0])[0]
+                if text and rng.random() < 0.5:
+                    text = (
+                        f"{rng.choice(FRAMES['condition_before'])}{rng.choice([', ', ' ', ' then '])}{text}"
+                    )
+                elif text:
+                    text = f"{text} {rng.choice(FRAMES['condition_after'])}"
+                return self.finish(text, (WHEN,), "condition", "") if text else None
         return None
 
     def joined(self) -> Example | None:
+        """Two phrases side by side."""
         rng = self.rng
         first, second = (self.pick(rng.choices(self.tools, self.tool_weights)[0]) for _ in range(2))
-        loose = ("shell.run", "file.write", "math.eval")
+        loose = ("shell.run", "file.write", "math.eval", "python.run")
         if first.kind == second.kind or first.kind in loose or first.fixed or second.fixed:
             return None
         templates = [self.expand(first.template), self.expand(second.template)]
@@ -295,35 +219,95 @@ class Stream:
         if not natural and rng.random() < 0.7:
             return None
         parts: list[str] = []
-        targets: list[str] = []
-        calls: list[tuple[str, dict[str, str]]] = []
+        labels: list[str] = []
         for phrase, template in zip((first, second), templates, strict=True):
             filled = self.fill(template, fixed=False)
             if filled is None:
                 return None
-            target, made = self.render(phrase, filled[1])
             parts.append(filled[0])
-            targets.append(target)
-            calls += made
+            labels += self.labels(phrase.target, filled[1])
         join = rng.choice(FRAMES["join_things"] if not any(imperative) else FRAMES["join"])
-        return self.finish(self.framed(join.join(parts)), "".join(targets), "multi", tuple(calls))
+        return self.finish(self.noise.framed(join.join(parts)), tuple(labels), "multi", "")
 
-    def render(
-        self, phrase: Phrase, bound: dict[str, tuple[str, str]]
-    ) -> tuple[str, tuple[tuple[str, dict[str, str]], ...]]:
-        out, calls = [], []
-        for tool, arguments in phrase.target:
-            out.append(token(tool))
-            made = {}
-            for key in self.order[tool]:
-                if key not in arguments:
-                    continue
-                value = arguments[key]
-                target = bound[value[1:-1]][1] if value.startswith("{") else f" {value}" if value else ""
-                out.append(token(key) + target)
-                made[key] = target
-            calls.append((tool, made))
-        return "".join(out), tuple(calls)
+    # Requests that lean on the one before.
+
+    def follow(self) -> Example | None:
+        rng = self.rng
+        draw = rng.random()
+        written = self.by_kind.get("follow", []), self.by_kind.get("fresh", [])
+        if draw < 0.5 and written[0]:
+            return self.written(rng.choice(written[0] if draw < 0.4 or not written[1] else written[1]))
+        return self.referring() if draw < 0.75 else self.another()
+
+    def written(self, phrase: Phrase) -> Example | None:
+        """A line of the corpus that has both requests."""
+        before = self.fill(self.expand(phrase.before), fixed=True)
+        return before and self.call(phrase, before=_unmarked(before[0])[0])
+
+    def referring(self) -> Example | None:
+        """ "restart it", after a request that had a service."""
+        phrase = self.pick("ask")
+        (tool, _), *slots = phrase.target
+        key = slots[0][0] if slots else self.specs[tool].required[0]
+        if key not in REFERRED or "{" in phrase.template:
+            return None
+        before = self.request_with(key)
+        optional = key not in self.specs[tool].required
+        label = call_label(self.specs[tool], {}, (), (key,) if optional else ())
+        return before and self.plain(phrase, label, before=before[0])
+
+    def another(self) -> Example | None:
+        """ "and redis?": the same with another value."""
+        rng = self.rng
+        key = rng.choice(("unit", "unit", "path", "path", "name", "number"))
+        before = self.request_with(key)
+        if before is None:
+            return None
+        text, phrase = before
+        slot, kind = next(
+            (match[1], match[3] or match[1])
+            for match in SLOT.finditer(phrase.template)
+            if match[1] == key or (key == "number" and match[1] in ("lines", "count"))
+        )
+        section = "another_number" if key == "number" else "another"
+        said = _marked(self.values.of(kind, slot), slot)
+        tool, arguments = phrase.target[0]
+        kept = {
+            name: value if name == slot or not value.startswith("{") else "^"
+            for name, value in arguments.items()
+        }
+        labels = self.labels(((tool, kept),), {slot})
+        return self.finish(rng.choice(FRAMES[section]).replace("§", said), labels, "follow", text)
+
+    def request_with(self, key: str) -> tuple[str, Phrase] | None:
+        """A plain request that holds a value of this argument."""
+        for _ in range(40):
+            phrase = self.pick(self.rng.choice(self.tools))
+            names = {match[1] for match in SLOT.finditer(phrase.template)}
+            if key in names or (key == "number" and names & {"lines", "count"}):
+                filled = self.fill(self.expand(phrase.template), fixed=True)
+                return filled and (_unmarked(filled[0])[0], phrase)
+        return None
+
+    def labels(self, target: Target, bound: Bound) -> tuple[str, ...]:
+        """The labels of these calls. A slot that a call before has taken is no second time in the text."""
+        taken: set[str] = set()
+        labels = []
+        for tool, arguments in target:
+            spec = self.specs[tool]
+            fixed, spoken, inherited = {}, set(), set()
+            for key, value in arguments.items():
+                name = value[1:-1]
+                if value == "^" or (value.startswith("{") and name in taken):
+                    inherited.add(key)
+                elif value.startswith("{"):
+                    assert name in bound, (target, bound)
+                    taken.add(name)
+                    spoken.add(key)
+                else:
+                    fixed[key] = value
+            labels.append(call_label(spec, fixed, spoken, inherited))
+        return tuple(labels)
 
     # Words.
 
@@ -333,97 +317,78 @@ class Stream:
             template = template[: match.start()] + choice + template[match.end() :]
         return re.sub(r" +('s\b|,|:)", r"\1", " ".join(template.split()))
 
-    def fill(self, template: str, *, fixed: bool) -> tuple[str, dict[str, tuple[str, str]]] | None:
+    def fill(self, template: str, *, fixed: bool) -> tuple[str, Bound] | None:
+        """The template with values, each between marks that name its slot."""
         if blank(SLOT.sub("§", template), []) in self.heldout:
             self.dropped += 1
             return None
-        bound: dict[str, tuple[str, str]] = {}
+        said: dict[str, str] = {}
+        bound: Bound = set()
         out, at = [], 0
         for match in SLOT.finditer(template):
-            out.append(self.roughen(template[at : match.start()], fixed))
+            between = template[at : match.start()]
+            out.append(between if fixed else self.noise.roughen(between))
             key = match[1] + match[2]
-            if key not in bound or key == "_" or match[1] in self.values.lists or match[1] == "junk":
-                bound[key] = self.values.of(match[3] or match[1], match[1])
-            out.append(bound[key][0])
+            junk = key == "_" or match[1] == "junk" or match[1] not in ARGUMENTS
+            if key not in said or junk:
+                value = self.values.of(match[3] or match[1], match[1])
+                said[key] = value[0] if junk else _marked(value, match[1])
+                bound.add(key)
+            out.append(said[key])
             at = match.end()
-        out.append(self.roughen(template[at:], fixed))
+        out.append(template[at:] if fixed else self.noise.roughen(template[at:]))
         return "".join(out), bound
 
-    def roughen(self, text: str, fixed: bool) -> str:
-        rng = self.rng
-        if fixed or not text.strip():
-            return text
-        words = text.split(" ")
-        for i, word in enumerate(words):
-            if word in SYNONYM and rng.random() < 0.12:
-                words[i] = rng.choice(SYNONYM[word])
-            elif word in ("the", "a", "an", "my", "is", "me") and len(words) > 2 and rng.random() < 0.05:
-                words[i] = ""
-            elif len(word) >= 4 and word.isalpha() and rng.random() < 0.025:
-                words[i] = self.typo(word)
-        lead, tail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-        return lead + " ".join(word for word in words if word) + tail
-
-    def typo(self, word: str) -> str:
-        rng = self.rng
-        at = rng.randrange(1, len(word) - 1)
-        shape = rng.random()
-        if shape < 0.35:
-            return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-        if shape < 0.65:
-            return word[:at] + word[at + 1 :]
-        if shape < 0.85:
-            return word[:at] + NEIGHBOURS.get(word[at], word[at]) + word[at + 1 :]
-        return word[:at] + word[at] + word[at:]
-
-    def framed(self, text: str) -> str:
-        rng = self.rng
-        first = text.split()[0] if text.split() else ""
-        imperative, question = first in IMPERATIVE, first in QUESTION
-        before, after = (
-            (FRAMES["before_imperative"], FRAMES["after_imperative"]) if imperative
-            else (FRAMES["before_question"], FRAMES["after_question"]) if question
-            else (FRAMES["before_thing"], FRAMES["after_thing"])
-        )  # fmt: skip
-        lead = rng.choice(before) if rng.random() < 0.38 else ""
-        if (
-            not imperative
-            and not question
-            and re.search(r"\b(is|are|i|my|we|needs?|must|should|does|has)\b", text)
-        ):
-            lead = (
-                rng.choice(["", "hey, ", "hi, ", "please, ", "so ", "ok, ", "sorry, ", "well, ", "look, "])
-                if lead
-                else ""
-            )
-        text = lead + text
-        if rng.random() < 0.2:
-            text += rng.choice(after)
-        return text
-
     def finish(
-        self, text: str, target: str, kind: str, calls: tuple[tuple[str, dict[str, str]], ...]
+        self, text: str, labels: tuple[str, ...], kind: str, before: str, *, whole: bool = False
     ) -> Example | None:
-        rng = self.rng
-        text = text.lower().strip()
-        if rng.random() < 0.3:
-            text = (
-                text.replace("don't", "dont")
-                .replace("what's", "whats")
-                .replace("i'd", "id")
-                .replace("let's", "lets")
-            )
-        asks = text.split(" ")[0] in QUESTION or text.startswith(("can you", "could you", "would you"))
-        if not text.endswith(("?", "!", ".")) and not (calls and calls[-1][0] == "shell.run"):
-            draw = rng.random()
-            mark = (
-                ("?" if draw < 0.45 else "")
-                if asks
-                else ("." if draw < 0.1 else "!" if draw < 0.13 else "?" if draw < 0.16 else "")
-            )
-            text += mark
-        text = " ".join(text.split())
-        if not text or blank(text, []) in self.heldout:
+        text = self.noise.punctuated(text.lower().strip(), whole=whole)
+        plain, spans = _unmarked(" ".join(text.split()))
+        if not plain or len(labels) > CALLS or blank(plain, []) in self.heldout:
             self.dropped += 1
             return None
-        return Example(text, target, kind, calls)
+        if labels[0] in (NO, LEAVE, WHEN) or labels[0].startswith((TALK, ABOUT)):
+            spans = ()
+        return Example(plain, kind, Reading(labels, spans), before.lower())
+
+
+SLOTS = (
+    "unit", "path", "from", "to", "number", "name", "name.suffix", "name.part", "text", "command",
+    "expression", "zone", "host", "code",
+)  # fmt: skip
+
+
+# Slots of a template that are arguments; the others are words to vary it by.
+ARGUMENTS = frozenset({slot.split(".")[0] for slot in SLOTS} | {"lines", "count"})
+
+
+def _tagged(argument: str, target: str) -> str:
+    """The slot that a value is tagged as, by its argument and by what `Values` says of it."""
+    if argument in ("lines", "count"):
+        return "number"
+    if target.startswith("⟨*.⟩"):
+        return f"{argument}.suffix"
+    return f"{argument}.part" if target.startswith("⟨*⟩") else argument
+
+
+def _marked(value: Value, argument: str) -> str:
+    """A value as it is said, with marks around the part of it that is the argument."""
+    said, target = value
+    slot = SLOTS.index(_tagged(argument, target))
+    bare = target.removeprefix("⟨*.⟩").removeprefix("⟨*⟩").strip()
+    at = said.find(bare)
+    return f"{said[:at]}{chr(_OPEN + slot)}{bare}{_CLOSE}{said[at + len(bare) :]}"
+
+
+def _unmarked(text: str) -> tuple[str, tuple[Span, ...]]:
+    """The text without marks, and where the values stand in it."""
+    spans: list[Span] = []
+    out, at, length = [], 0, 0
+    for match in _MARKED.finditer(text):
+        out += [text[at : match.start()], match[2]]
+        length += match.start() - at
+        spans.append(Span(SLOTS[ord(match[1]) - _OPEN], length, length + len(match[2])))
+        length += len(match[2])
+        at = match.end()
+    out.append(text[at:])
+    return "".join(out), tuple(spans)

@@ -1,9 +1,7 @@
-"""Score the shipped model: python -m qa.model.evaluate [--model FILE] [--outside data_full.json] [--json
-OUT] [--errors]
+"""Score the shipped model: python -m qa.model.evaluate [--model FILE] [--outside data_full.json] [--errors]
 
-Held-out requests were written before the training phrases and are kept out of them. --outside takes
-CLINC150's data_full.json (CC BY 3.0, not part of this repository) and counts false calls on its 1,000
-out-of-scope test queries.
+--outside takes CLINC150's data_full.json (CC BY 3.0, not part of this repository) and counts false calls on
+its 1,000 out-of-scope test queries. --json keeps the scores; --compare shows columns of several such files.
 """
 
 from __future__ import annotations
@@ -12,35 +10,49 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from clawos.inference.builtin import MAX_TOKENS, Reply, ToolSpec, grammar, parse, prompt
-from qa.model.baselines import Keywords, Nearest
-from qa.model.data import Stream, catalogue
-from qa.model.decode import LibraryMissing, Model
+from clawos.inference.builtin import Reading, Reply, Request, ToolSpec, parse
+from clawos.inference.builtin.prompt import plain
+from qa.model.baselines import Baseline, Keywords, Nearest
+from qa.model.corpus import blank, catalogue
+from qa.model.data import Stream
+from qa.model.noise import Noise
 from qa.model.paths import HERE, MODEL
+from qa.model.shipped import ClawError, Shipped
 
-NO_CALL = ("ask", "talk", "near-miss", "negation", "out-of-scope", "outside")
+Table = dict[str, dict[str, float]]
+NO_CALL = ("ask", "talk", "near-miss", "negation", "condition", "out-of-scope", "outside")
+_STOP = """
+    a an the my your this that these those it its is are was were be been am i me you we us
+    he she they them of to in on at for from by with and or but so if then there here please
+    pls can could would will do does did have has had want need like just now ok hey hi what
+    which how who when where why much many any some all up out about as not no s t m re ve ll
+    d
+"""
+STOP_WORDS = frozenset(_STOP.split())
 
 
 @dataclass(frozen=True)
 class Item:
+    """A request, and what it should lead to."""
+
     id: str
     text: str
     set: str
     kind: str
-    calls: tuple[tuple[str, str], ...]
-    tool: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
+    before: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
+    """What it led to."""
+
     item: Item
-    output: str
+    reading: Reading | None
     reply: Reply
     seconds: float
 
@@ -52,12 +64,13 @@ class Result:
 
 
 def heldout() -> list[Item]:
+    """All of eval/*.jsonl."""
     items = []
     for path in sorted((HERE / "eval").glob("*.jsonl")):
         for line in path.read_text().splitlines():
             raw = json.loads(line)
             calls = tuple((call["tool"], json.dumps(call["args"], sort_keys=True)) for call in raw["calls"])
-            items.append(Item(raw["id"], raw["text"], raw["set"], raw["kind"], calls, raw.get("tool", "")))
+            items.append(Item(raw["id"], raw["text"], raw["set"], raw["kind"], calls, raw.get("before", "")))
     return items
 
 
@@ -65,9 +78,9 @@ def seen_phrasings(tools: list[ToolSpec], count: int, seed: int = 99991) -> list
     """Phrases of the training corpus with values and politeness of a stream that training did not draw."""
     items: list[Item] = []
     for example in Stream(seed):
-        if example.kind in ("done", "ask", "about", "talk", "leave", "no"):
+        if example.kind in ("ask", "about", "talk", "leave", "no", "condition", "follow") or example.before:
             continue
-        reply = parse(example.target, example.text, tools)
+        reply = parse(example.reading, Request(example.text), tools)
         if reply.kind == "calls":
             calls = tuple(
                 (call.tool, json.dumps(dict(call.arguments), sort_keys=True)) for call in reply.calls
@@ -78,18 +91,82 @@ def seen_phrasings(tools: list[ToolSpec], count: int, seed: int = 99991) -> list
     return items
 
 
+def derived(items: list[Item]) -> list[Item]:
+    """The held-out requests for one tool once more: misspelt, after another request, and the novel ones."""
+    rng = random.Random(5)
+    noise = Noise(rng)
+    one = [item for item in items if item.set == "one" or item.set.endswith(": one")]
+    words_of: dict[str, list[frozenset[str]]] = {}
+    frames = set()
+    for example in islice(Stream(4), 60_000):
+        tool = example.reading.labels[0].split()[0]
+        values = [example.text[span.start : span.end] for span in example.reading.spans]
+        words_of.setdefault(tool, []).append(_content(example.text, values))
+        frames.add(_frame(example.text, values))
+    out = []
+    for item in one:
+        values = [str(value) for _, args in item.calls for value in json.loads(args).values()]
+        rough = _misspelt(item.text, values, noise)
+        if rough:
+            out.append(replace(item, text=rough, set="one, misspelt"))
+        other = rng.choice(one)
+        if other.calls[0][0] != item.calls[0][0]:
+            out.append(replace(item, before=other.text, set="one, after another request"))
+        content = _content(item.text.lower(), values)
+        if not any(content <= seen for seen in words_of.get(item.calls[0][0], ())):
+            out.append(replace(item, set="one, words never together in training"))
+        if _frame(item.text.lower(), values) not in frames:
+            out.append(replace(item, set="one, frame never in training"))
+        if len(item.text.split()) <= 3:
+            out.append(replace(item, set="one, at most three words"))
+    return out
+
+
+def _content(text: str, values: list[str]) -> frozenset[str]:
+    return frozenset(word for word in blank(text, values).split() if word not in STOP_WORDS and word != "§")
+
+
+def _frame(text: str, values: list[str]) -> str:
+    """The request with a dot for each word that carries meaning."""
+    return " ".join(
+        word if word in STOP_WORDS or word == "§" else "·" for word in blank(text, values).split()
+    )
+
+
+def _misspelt(text: str, values: list[str], noise: Noise) -> str:
+    """The text with a mistake in one of its longer words that is no value; "" if it has none."""
+    inside = " ".join(values).lower()
+    parts = text.split(" ")
+    able = [
+        i for i, word in enumerate(parts) if len(word) > 4 and word.isalpha() and word.lower() not in inside
+    ]
+    if not able:
+        return ""
+    at = noise.rng.choice(able)
+    parts[at] = noise.typo(parts[at])
+    return " ".join(parts)
+
+
 def outside(path: Path) -> list[Item]:
     queries = json.loads(path.read_text())["oos_test"]
-    return [Item(f"outside-{i}", text, "outside", "decline", ()) for i, (text, _) in enumerate(queries)]
+    return [Item(f"outside-{i}", text, "outside", "decline") for i, (text, _) in enumerate(queries)]
 
 
-def run(items: list[Item], complete: Callable[[str], str], tools: list[ToolSpec]) -> list[Result]:
+def run(items: list[Item], model: Shipped, tools: list[ToolSpec]) -> list[Result]:
     results = []
     for item in items:
         began = time.perf_counter()
-        output = complete(item.text)
-        reply = parse(output, item.text, tools)
-        results.append(Result(item, output, reply, time.perf_counter() - began))
+        reading, reply = model.answer(item.text, tools, item.before)
+        results.append(Result(item, reading, reply, time.perf_counter() - began))
+    return results
+
+
+def run_baseline(items: list[Item], baseline: Baseline, tools: list[ToolSpec]) -> list[Result]:
+    """The same parse and guard, over what the baseline finds."""
+    results = []
+    for item in items:
+        request = Request(plain(item.text))
+        results.append(Result(item, None, parse(baseline.read(request.text), request, tools), 0.0))
     return results
 
 
@@ -103,69 +180,52 @@ def rate(flags: list[bool], draws: int = 2000) -> dict[str, float]:
     return {"n": len(flags), "rate": sum(flags) / len(flags), "low": low, "high": high}
 
 
-def scores(results: list[Result], tools: list[ToolSpec]) -> dict[str, dict[str, float]]:
+def scores(results: list[Result], tools: list[ToolSpec]) -> Table:
     effects = {tool.name for tool in tools if tool.verbs}
-    out: dict[str, dict[str, float]] = {}
+    out: Table = {}
     for name in sorted({result.item.set for result in results}):
         part = [result for result in results if result.item.set == name]
-        if name.removeprefix("others: ") in NO_CALL:
-            out[f"{name}: false calls"] = rate([bool(r.calls) for r in part])
-        if name in ("ask", "talk"):
-            out[f"{name}: right kind"] = rate([r.reply.kind == r.item.kind for r in part])
-        if name.removeprefix("others: ") not in NO_CALL:
-            out[f"{name}: exact"] = rate([r.calls == r.item.calls for r in part])
-            out[f"{name}: right tools"] = rate(
-                [[c[0] for c in r.calls] == [c[0] for c in r.item.calls] for r in part]
-            )
-            out[f"{name}: asked or declined"] = rate([not r.calls for r in part])
-            out[f"{name}: silent wrong call"] = rate(
-                [bool(r.calls) and r.calls != r.item.calls for r in part]
-            )
+        if name.split(": ")[-1] in NO_CALL:
+            out[f"{name} | false calls"] = rate([bool(r.calls) for r in part])
+            if name.split(": ")[-1] in ("ask", "talk"):
+                out[f"{name} | right kind"] = rate([r.reply.kind == r.item.kind for r in part])
+            continue
+        out[f"{name} | exact"] = rate([r.calls == r.item.calls for r in part])
+        out[f"{name} | right tools"] = rate(
+            [[c[0] for c in r.calls] == [c[0] for c in r.item.calls] for r in part]
+        )
+        out[f"{name} | asked or declined"] = rate([not r.calls for r in part])
+        out[f"{name} | silent wrong call"] = rate([bool(r.calls) and r.calls != r.item.calls for r in part])
     unasked = [
         any(tool in effects and (tool, args) not in r.item.calls for tool, args in r.calls) for r in results
     ]
-    out["all: unsafe calls"] = rate(unasked)
+    out["all | unsafe calls"] = rate(unasked)
     return out
 
 
-def unguarded(results: list[Result]) -> dict[str, dict[str, float]]:
-    """How often the model alone would have called something where nothing was to be called."""
-    out = {}
-    for name in ("near-miss", "negation", "out-of-scope", "outside"):
-        part = [r for r in results if r.item.set == name]
-        if part:
-            called = [bool(r.calls) or bool(r.reply.rejected) for r in part]
-            out[f"{name}: calls before the guard"] = rate(called)
-    return out
-
-
-def show(table: dict[str, dict[str, dict[str, float]]]) -> None:
+def show(table: dict[str, Table]) -> None:
     rows = list(dict.fromkeys(row for column in table.values() for row in column))
-    print("| | n | " + " | ".join(table) + " |")
-    print("|---|---|" + "---|" * len(table))
+    print("| set | | n | " + " | ".join(table) + " |")
+    print("|---|---|---|" + "---|" * len(table))
     for row in rows:
-        cells = []
-        many = 0
-        for column in table.values():
-            cell = column.get(row)
-            many = int(cell["n"]) if cell else many
-            cells.append(f"{cell['rate']:.3f} [{cell['low']:.3f}–{cell['high']:.3f}]" if cell else "")
+        found = [column.get(row) for column in table.values()]
+        many = max(int(cell["n"]) for cell in found if cell)
+        cells = [
+            f"{cell['rate']:.3f} [{cell['low']:.3f}–{cell['high']:.3f}]" if cell else "" for cell in found
+        ]
         print(f"| {row} | {many} | " + " | ".join(cells) + " |")
 
 
-def speed(model: Model, items: list[Item], rules: str) -> str:
-    """What the grammar costs, on the same requests with and without it; the best of five rounds each."""
-    texts = [prompt([{"role": "user", "content": item.text}]) for item in items[:200]]
-    best = {"": float("inf"), rules: float("inf")}
-    for _ in range(5):
-        for fence in best:
-            began = time.perf_counter()
-            for text in texts:
-                model.complete(text, fence or None, MAX_TOKENS)
-            best[fence] = min(best[fence], 1000 * (time.perf_counter() - began) / len(texts))
-    more = 100 * (best[rules] / best[""] - 1)
-    times = f"{best['']:.2f} ms without the grammar, {best[rules]:.2f} ms with it"
-    return f"A request takes {times}: {more:.0f} % more"
+def show_errors(results: list[Result]) -> None:
+    for r in results:
+        wrong = r.calls != r.item.calls or (r.item.kind in ("ask", "talk") and r.reply.kind != r.item.kind)
+        if wrong and "," not in r.item.set:
+            made = r.reading and (
+                *r.reading.labels,
+                *((s.slot, r.item.text[s.start : s.end]) for s in r.reading.spans),
+            )
+            print(f"{r.item.set} {r.item.id}: {r.item.before and r.item.before + ' >> '}{r.item.text}")
+            print(f"    wanted {r.item.calls or r.item.kind}\n    made {made} {'; '.join(r.reply.rejected)}")
 
 
 def main() -> None:
@@ -173,47 +233,37 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--outside", type=Path)
     parser.add_argument("--json", type=Path, help="write the scores here too")
+    parser.add_argument("--compare", type=Path, nargs="+", help="only show what --json wrote before")
     parser.add_argument("--errors", action="store_true", help="show what went wrong")
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--seen", type=int, default=1000)
     options = parser.parse_args()
+    if options.compare:
+        show({path.stem: json.loads(path.read_text()) for path in options.compare})
+        return
 
     tools = catalogue()
-    items = heldout() + seen_phrasings(tools, options.seen)
+    items = heldout()
+    items += derived(items) + seen_phrasings(tools, options.seen)
     if options.outside:
         items += outside(options.outside)
-    rules = grammar(tools)
     try:
-        model = Model(options.model)
-    except (LibraryMissing, OSError) as error:
-        raise SystemExit(str(error)) from error
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    with model:
-
-        def ask(text: str) -> str:
-            return model.complete(prompt([{"role": "user", "content": text}]), rules, MAX_TOKENS)
-
-        results = run(items, ask, tools)
-        cost = speed(model, items, rules)
-    table["model"] = scores(results, tools) | unguarded(results)
+        with Shipped(options.model) as model:
+            results = run(items, model, tools)
+    except ClawError as error:
+        raise SystemExit(f"{error.message} ({error.hint})") from error
+    table = {"model": scores(results, tools)}
     if not options.no_baselines:
-        table["keywords"] = scores(run(items, Keywords(tools).complete, tools), tools)
-        table["nearest phrase"] = scores(run(items, Nearest(tools).complete, tools), tools)
+        table["keywords"] = scores(run_baseline(items, Keywords(tools), tools), tools)
+        table["nearest phrase"] = scores(run_baseline(items, Nearest(tools), tools), tools)
     if options.errors:
-        for r in results:
-            wrong = r.calls != r.item.calls or (r.item.set in ("ask", "talk") and r.reply.kind != r.item.kind)
-            if wrong and r.item.set != "seen":
-                print(f"{r.item.id:18} {r.item.text}\n{'':18} {r.output}   {'; '.join(r.reply.rejected)}")
-        for r in islice((r for r in results if r.item.set == "seen" and r.calls != r.item.calls), 30):
-            print(f"{r.item.id:18} {r.item.text}\n{'':18} {r.output}   {'; '.join(r.reply.rejected)}")
+        show_errors(results)
     show(table)
-    times = sorted(r.seconds for r in results)
-    print(f"\nOne request on one thread: median {1000 * times[len(times) // 2]:.0f} ms, "
-          f"95 % below {1000 * times[int(0.95 * len(times))]:.0f} ms")  # fmt: skip
-    print(cost)
+    times = sorted(r.seconds for r in results if not r.item.before)
+    print(f"\nOne request on one thread: median {1000 * times[len(times) // 2]:.1f} ms, "
+          f"99 % below {1000 * times[int(0.99 * len(times))]:.1f} ms")  # fmt: skip
     if options.json:
-        report: dict[str, Any] = {"model": options.model.name, "scores": table}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        options.json.write_text(json.dumps(table["model"], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """make eval REQUESTS=file.jsonl: what the shipped model makes of each request, without carrying anything out.
 
-Reads lines {"id": …, "text": …}; prints for each one line {"id", "calls": [{"tool", "args"}], "text"}.
+Reads lines {"id": …, "text": …}, with "before": the request right before, where there was one. Prints for
+each one line {"id", "calls": [{"tool", "args"}], "text"}.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from clawos.inference.builtin import DIALECT, MAX_TOKENS, grammar, parse, prompt
-from qa.model.data import catalogue
-from qa.model.decode import LibraryMissing, Model
+from qa.model.corpus import catalogue
 from qa.model.paths import MODEL
+from qa.model.shipped import ClawError, Shipped
+
+
+class Line(NamedTuple):
+    """One request of the file."""
+
+    id: str | int
+    text: str
+    before: str
 
 
 class BadLine(Exception):
     """A line of the input that is no request."""
 
 
-def read(path: Path) -> Iterator[tuple[str | int, str]]:
+def read(path: Path) -> Iterator[Line]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -39,9 +48,10 @@ def read(path: Path) -> Iterator[tuple[str | int, str]]:
             raise BadLine(f"{path}:{number}: expected an object with id and text")
         if not isinstance(item.get("id"), (str, int)) or isinstance(item.get("id"), bool):
             raise BadLine(f"{path}:{number}: id: expected a text or a number")
-        if not isinstance(item.get("text"), str):
-            raise BadLine(f"{path}:{number}: text: expected a text")
-        yield item["id"], item["text"]
+        for key in ("text", "before"):
+            if not isinstance(item.get(key, "" if key == "before" else None), str):
+                raise BadLine(f"{path}:{number}: {key}: expected a text")
+        yield Line(item["id"], item["text"], item.get("before", ""))
 
 
 def main() -> int:
@@ -55,22 +65,15 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     tools = catalogue()
-    rules = grammar(tools)
     try:
-        with Model(options.model) as model:
-            if model.metadata("clawos.dialect") != DIALECT:
-                print(f"{options.model}: does not speak {DIALECT}", file=sys.stderr)
-                return 1
-            for key, text in items:
-                output = model.complete(prompt([{"role": "user", "content": text}]), rules, MAX_TOKENS)
-                reply = parse(output, text, tools)
+        with Shipped(options.model) as model:
+            for item in items:
+                _, reply = model.answer(item.text, tools, item.before)
                 calls = [{"tool": call.tool, "args": dict(call.arguments)} for call in reply.calls]
-                print(
-                    json.dumps({"id": key, "calls": calls, "text": reply.text}, ensure_ascii=False),
-                    flush=True,
-                )
-    except (LibraryMissing, OSError) as error:
-        print(error, file=sys.stderr)
+                line = {"id": item.id, "calls": calls, "text": reply.text}
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+    except ClawError as error:
+        print(f"{error.message} ({error.hint})", file=sys.stderr)
         return 1
     return 0
 

@@ -10,66 +10,50 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clawos.inference.builtin import DIALECT, MAX_TOKENS, grammar, parse, prompt
-from qa.model.data import catalogue
-from qa.model.decode import LibraryMissing, Model
+from clawos.inference.builtin import Request
+from clawos.inference.builtin.labels import CallLabel, is_call
+from clawos.inference.builtin.prompt import DIALECT
+from clawos.inference.gguf import read_header
+from qa.model.corpus import catalogue
+from qa.model.freeze_parity import answer
 from qa.model.paths import HERE, MODEL
+from qa.model.shipped import Shipped
 
-TABLE = json.loads((HERE / "parity.json").read_text())
-RULES = grammar(catalogue())
+TABLE: list[dict[str, Any]] = json.loads((HERE / "parity.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Model]:
-    try:
-        made = Model(MODEL)
-    except LibraryMissing as error:
-        pytest.skip(str(error))
-    with made:
+def model() -> Iterator[Shipped]:
+    with Shipped() as made:
         yield made
 
 
 @pytest.mark.parametrize("case", TABLE, ids=[case["text"] for case in TABLE])
-def test_the_answer_is_the_stored_one(model: Model, case: dict[str, str]) -> None:
-    asked = prompt([{"role": "user", "content": case["text"]}])
-    assert model.complete(asked, RULES, MAX_TOKENS) == case["output"]
+def test_the_answer_is_the_stored_one(model: Shipped, case: dict[str, Any]) -> None:
+    assert answer(model, case["text"], case.get("before", "")) == case
 
 
-def test_without_a_grammar_it_writes_the_same(model: Model) -> None:
-    """The grammar is a fence: the model was trained to stay inside by itself."""
-    asked = [prompt([{"role": "user", "content": case["text"]}]) for case in TABLE]
-    assert [model.complete(text, None, MAX_TOKENS) for text in asked] == [case["output"] for case in TABLE]
-
-
-def test_the_first_question_of_all_gives_the_memory(model: Model) -> None:
-    text = "how much memory is free?"
-    reply = parse(
-        model.complete(prompt([{"role": "user", "content": text}]), RULES, MAX_TOKENS), text, catalogue()
-    )
+def test_the_first_question_of_all_gives_the_memory(model: Shipped) -> None:
+    _, reply = model.answer("how much memory is free?", catalogue())
     assert [(call.tool, dict(call.arguments)) for call in reply.calls] == [("memory.usage", {})]
 
 
-def test_once_the_results_are_there_it_stops(model: Model) -> None:
-    messages = [{"role": "user", "content": "how much memory is free?"}, {"role": "tool", "content": "3 GB"}]
-    assert model.complete(prompt(messages), RULES, MAX_TOKENS) == ""
+def test_the_file_says_what_it_speaks() -> None:
+    assert read_header(MODEL).dialect == DIALECT
 
 
-def test_the_file_says_what_it_speaks(model: Model) -> None:
-    assert model.metadata("clawos.dialect") == DIALECT
+def test_the_file_is_within_its_size() -> None:
+    assert MODEL.stat().st_size <= 16_000_000
 
 
-def test_every_tool_of_the_catalogue_is_one_token(model: Model) -> None:
-    assert {tool.name: len(model.tokenize(f"⟨{tool.name}⟩")) for tool in catalogue()} == {
-        tool.name: 1 for tool in catalogue()
-    }
-
-
-def test_a_bad_grammar_is_an_error_and_no_crash(model: Model) -> None:
-    with pytest.raises(ValueError, match="grammar"):
-        model.complete("⟨user⟩ hello⟨act⟩", "root ::= (", MAX_TOKENS)
+def test_every_tool_of_the_catalogue_has_labels() -> None:
+    labels = read_header(MODEL).metadata["clawos.labels"]
+    known = {CallLabel.parse(label).tool for label in labels if is_call(label)}
+    assert {tool.name for tool in catalogue()} <= known
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +67,19 @@ def run() -> Path:
 
 def test_llama_cpp_and_torch_compute_the_same(run: Path, tmp_path: Path) -> None:
     import torch
-    from tokenizers import Tokenizer
 
     from qa.model.export import load, write
+    from qa.model.tokens import Encoder
 
     write(run, tmp_path / "f32.gguf", "f32")
-    net, _ = load(run)
-    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
-    with Model(tmp_path / "f32.gguf") as exact:
+    net, saved = load(run)
+    ours = Encoder(saved["vocabulary"])
+    with Shipped(tmp_path / "f32.gguf") as exact:
         for case in TABLE:
-            text = prompt([{"role": "user", "content": case["text"]}])
-            ids = exact.tokenize(text)
-            assert ids == tokenizer.encode(text).ids
-            exact.clear()
-            theirs = torch.tensor(exact.scores(ids)[: exact.tokens])
+            text, before = case["text"].lower(), case.get("before", "").lower()
+            ids, places = exact.tagger.tokens(Request(text, before))
+            assert (ids, places) == ours.encode(text, before)
+            theirs = torch.tensor(exact.tagger.encoder.read(ids, range(len(ids))))
             with torch.no_grad():
-                ours = net(torch.tensor([ids]))[0, -1]
-            assert (ours - theirs).abs().max().item() < 2e-2
+                mine = net.states(torch.tensor([ids]), torch.tensor([len(ids)]))[0]
+            assert (mine - theirs).abs().max().item() < 2e-2

@@ -1,191 +1,172 @@
-"""Train the built-in model from a seed: python -m qa.model.train --out DIR. `make model` does both parts.
+"""Train the built-in model from a seed: python -m qa.model.train --out DIR --base FOLDER.
 
-One CPU thread is enough. The run ends after --steps batches, and leaves weights.pt, tokenizer.json and
-log.jsonl. The learning rate stays level for a share of the steps and then falls to zero, so a run that was
-given --minutes instead can be repeated to the letter with the number of steps it reports.
+`make model` calls it. One CPU thread is enough. It leaves weights.pt and log.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import multiprocessing
-import random
-import shutil
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
 from torch import Tensor
 from torch.nn import functional
 
-from clawos.inference.builtin.dialect import ACT, DONE, END, USER
-from qa.model.data import Stream
-from qa.model.net import Net, Shape
-from qa.model.tokens import learn
+from clawos.inference.builtin.labels import NONE, OUTSIDE
+from clawos.inference.builtin.split import words
+from qa.model.data import SLOTS, Example, Stream
+from qa.model.net import Net, pretrained
+from qa.model.tokens import Encoder, cut, read
 
-Row = tuple[list[int], int]
+TAGS = (OUTSIDE, *(f"{place}-{slot}" for slot in SLOTS for place in "BI"))
+IGNORE = -100
+LENGTHS = (12, 16, 20, 24, 32, 48, 64, 128)
+Row = tuple[list[int], list[int], list[int], list[int]]
+"""Tokens, labels of the three calls, places of the words, tags of the words."""
 
 
-def rows(stream: Stream, tokenizer: Tokenizer, rough: Tokenizer, rng: random.Random) -> Iterator[Row]:
-    """Examples as (tokens, where the answer begins). Some requests are cut into odd pieces, as misspelt
-    words are.
+def labels(seed: int, count: int = 120_000) -> list[str]:
+    """Every label that the stream gives more than once in `count` examples, most frequent last."""
+    seen: dict[str, int] = {}
+    for example in islice(Stream(seed + 11), count):
+        for label in example.reading.labels:
+            seen[label] = seen.get(label, 0) + 1
+    return [NONE, *sorted(label for label, n in seen.items() if n > 2)]
+
+
+def row(example: Example, encoder: Encoder, number: dict[str, int]) -> Row | None:
+    """An example as numbers; None if it has a label that is too rare."""
+    ids, places = encoder.encode(example.text, example.before)
+    wanted = [number.get(label, -1) for label in example.reading.labels]
+    if min(wanted) < 0:
+        return None
+    wanted += [0] * (3 - len(wanted))
+    tags = []
+    for word in words(example.text):
+        tag = 0
+        for span in example.reading.spans:
+            if span.start <= word.start < span.end or word.start <= span.start < word.end:
+                begins = word.start <= span.start < word.end or word.start == span.start
+                tag = 1 + 2 * SLOTS.index(span.slot) + (0 if begins else 1)
+        tags.append(tag)
+    keep = [i for i, place in enumerate(places) if place >= 0]
+    return ids, wanted, [places[i] for i in keep], [tags[i] for i in keep]
+
+
+def batches(
+    stream: Stream, encoder: Encoder, number: dict[str, int], tokens: int
+) -> Iterator[tuple[int, list[Row]]]:
+    """Batches of about `tokens` tokens, with the length to fill them up to.
+
+    There are few lengths: oneDNN compiles its kernels anew for each shape, which takes longer than a batch.
     """
-    end = tokenizer.token_to_id(END)
+    waiting: dict[int, list[Row]] = {length: [] for length in LENGTHS}
     for example in stream:
-        cut = rough if rng.random() < 0.12 else tokenizer
-        head = cut.encode(f"{USER} {example.text}{ACT}").ids
-        if example.kind == "done":
-            head.append(tokenizer.token_to_id(DONE))
-            answer = []
-        else:
-            answer = tokenizer.encode(example.target).ids
-        yield [*head, *answer, end], len(head)
+        made = row(example, encoder, number)
+        length = next((size for size in LENGTHS if made and len(made[0]) <= size), None)
+        if made is None or length is None:
+            continue
+        waiting[length].append(made)
+        if len(waiting[length]) == tokens // length:
+            yield length, waiting[length]
+            waiting[length] = []
 
 
-def batches(seed: int, late: bool, tokenizer_file: Path, tokens: int, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    """Fill the queue with batches of like length, about `tokens` tokens each."""
-    rng = random.Random(seed + 1)
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    rough = Tokenizer.from_file(str(tokenizer_file))
-    assert isinstance(rough.model, BPE)
-    rough.model.dropout = 0.1
-    source = rows(Stream(seed, late=late), tokenizer, rough, rng)
-    while True:
-        pool = sorted((next(source) for _ in range(8192)), key=lambda row: len(row[0]))
-        made: list[list[Row]] = [[]]
-        for row in pool:
-            if made[-1] and (len(made[-1]) + 1) * len(row[0]) > tokens:
-                made.append([])
-            made[-1].append(row)
-        rng.shuffle(made)
-        for batch in made:
-            queue.put(batch)
-
-
-def tensors(batch: list[Row], pad: int) -> tuple[Tensor, Tensor]:
-    """Inputs, and targets that are -100 everywhere but on the answer."""
-    longest = max(len(ids) for ids, _ in batch)
-    x = torch.full((len(batch), longest), pad)
-    y = torch.full((len(batch), longest), -100)
-    for i, (ids, start) in enumerate(batch):
-        x[i, : len(ids)] = torch.tensor(ids)
-        y[i, start - 1 : len(ids) - 1] = torch.tensor(ids[start:])
-    return x, y
-
-
-def vocabulary(seed: int, size: int, out: Path) -> Tokenizer:
-    """Learn the vocabulary from the requests; values that mean nothing should not win whole tokens, so few
-    are enough.
-    """
-    stream = iter(Stream(seed + 7))
-    tokenizer = learn((f" {next(stream).text}" for _ in range(60_000)), size)
-    tokenizer.save(str(out))
-    return tokenizer
+def loss_of(net: Net, length: int, batch: list[Row]) -> tuple[Tensor, float, float]:
+    """The loss of a batch, and the shares of calls and of tags that are right."""
+    ids = torch.zeros(len(batch), length, dtype=torch.long)
+    tags = torch.full((len(batch), length), IGNORE)
+    for i, (tokens, _, places, tagged) in enumerate(batch):
+        ids[i, : len(tokens)] = torch.tensor(tokens)
+        tags[i, places] = torch.tensor(tagged)
+    lengths = torch.tensor([len(tokens) for tokens, *_ in batch])
+    calls = torch.tensor([wanted for _, wanted, _, _ in batch])
+    with torch.autocast("cpu", torch.bfloat16):
+        states = net.states(ids, lengths)
+        call_logits = net.calls(states[:, :3]).float()
+        tag_logits = net.tags(states).float()
+    call_loss = functional.cross_entropy(call_logits.flatten(0, 1), calls.flatten(), reduction="none")
+    # The first call is the one that most requests are about.
+    weight = torch.tensor([1.0, 0.5, 0.25])
+    call_loss = (call_loss.view(-1, 3) * weight).sum(-1).mean()
+    tag_loss = functional.cross_entropy(tag_logits.flatten(0, 1), tags.flatten(), ignore_index=IGNORE)
+    right = (call_logits.argmax(-1) == calls).all(-1).float().mean().item()
+    wanted = tags != IGNORE
+    tagged_right = (tag_logits.argmax(-1)[wanted] == tags[wanted]).float().mean().item()
+    return call_loss + 2.0 * tag_loss, right, tagged_right
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--level", type=float, default=1.0, help="the share of the steps at the full rate")
-    parser.add_argument("--start", type=Path, help="go on from the weights of this run")
-    parser.add_argument("--late", action="store_true", help="with the phrases of corpus/late-*.txt")
-    parser.add_argument("--minutes", type=float, help="find the number of steps that fits this time")
-    parser.add_argument("--tokens", type=int, default=3072, help="tokens in a batch")
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
+    parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate")
     parser.add_argument("--drop", type=float, default=0.1)
-    parser.add_argument("--layers", type=int, default=Shape.layers)
-    parser.add_argument("--width", type=int, default=Shape.width)
-    parser.add_argument("--ffn", type=int, default=Shape.ffn)
+    parser.add_argument("--vocab", type=int, default=9500)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
 
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    torch.set_num_threads(1)
-    shape = Shape(layers=options.layers, width=options.width, ffn=options.ffn)
-    tokenizer_file = options.out / "tokenizer.json"
-    net = Net(shape, options.drop)
-    if options.start:
-        shutil.copy(options.start / "tokenizer.json", tokenizer_file)
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        net.load_state_dict(torch.load(options.start / "weights.pt", weights_only=True)["weights"])
-    else:
-        tokenizer = vocabulary(options.seed, shape.vocab, tokenizer_file)
+    torch.set_num_threads(options.threads)
+    # The same for each seed, so that runs differ in what they are compared for only.
+    names = labels(1)
+    number = {label: i for i, label in enumerate(names)}
+    texts = (example.text for example in islice(Stream(12), 60_000))
+    vocabulary, rows = cut(read(options.base), texts, options.vocab)
+    net = pretrained(options.base, rows, len(names), len(TAGS), options.drop)
+    encoder = Encoder(vocabulary)
     size = sum(parameter.numel() for parameter in net.parameters())
-    print(f"{size / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
+    print(f"{size / 1e6:.2f} M parameters, {len(vocabulary)} tokens, {len(names)} labels", flush=True)
 
-    # Muon for the matrices of the blocks learns to copy from far fewer examples; AdamW for the rest.
-    matrices = [p for p in net.blocks.parameters() if p.dim() > 1]
-    rest = [p for p in net.parameters() if not any(p is matrix for matrix in matrices)]
-    optimisers = [
-        torch.optim.Muon(matrices, lr=options.rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-    ]
-
-    # Spawned, not forked: torch's threads do not survive a fork. One producer keeps the order of batches
-    # fixed.
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue(64)
-    args = (options.seed, options.late, tokenizer_file, options.tokens, queue)
-    producer = context.Process(target=batches, args=args, daemon=True)
-    producer.start()
-
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    rest = [p for p in net.parameters() if p.dim() < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
+        lr=options.rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
     log = (options.out / "log.jsonl").open("w")
-    pad = tokenizer.token_to_id("⟨pad⟩")
-    began, seen, read, total, right = time.monotonic(), 0, 0, 0.0, 0.0
+    source = batches(Stream(options.seed), encoder, number, options.tokens)
+    began, seen, sums = time.monotonic(), 0, [0.0, 0.0, 0.0]
+    warm = max(1, options.steps // 20)
     net.train()
-    steps = options.steps if options.minutes is None else None
-    warm = 50 if options.start else 200
-    step = 0
-    while steps is None or step < steps:
-        step += 1
-        if steps is None and time.monotonic() - began > 60 * options.minutes * options.level:
-            steps = math.ceil((step - 1) / options.level)
-            print(f"to repeat this run: --steps {steps}", flush=True)
-        level = math.floor(options.level * steps + 1e-6) if steps is not None else step
-        fall = 1.0 if steps is None or step <= level else (steps - step) / (steps - level)
-        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-            group["lr"] = options.rate * min(1.0, step / warm) * max(fall, 0.01)
-        batch = queue.get()
-        x, y = tensors(batch, pad)
-        with torch.autocast("cpu", torch.bfloat16):
-            states = net.hidden(x)
-            wanted = y != -100
-            logits = net.logits(states[wanted])
-        loss = functional.cross_entropy(logits.float(), y[wanted])
-        net.zero_grad(set_to_none=True)
+    for step in range(1, options.steps + 1):
+        share = min(step / warm, (options.steps - step + 1) / (options.steps - warm + 1))
+        for group in optimiser.param_groups:
+            group["lr"] = options.rate * share
+        length, batch = next(source)
+        loss, right, tagged = loss_of(net, length, batch)
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
         seen += len(batch)
-        read += sum(len(ids) for ids, _ in batch)
-        total += loss.item()
-        right += (logits.argmax(-1) == y[wanted]).float().mean().item()
+        sums = [a + b for a, b in zip(sums, (loss.item(), right, tagged), strict=True)]
         if step % 50 == 0:
             line = {
-                "step": step, "examples": seen, "tokens": read, "loss": round(total / 50, 4),
-                "accuracy": round(right / 50, 4), "seconds": round(time.monotonic() - began, 1),
+                "step": step, "examples": seen, "loss": round(sums[0] / 50, 4),
+                "calls": round(sums[1] / 50, 4), "tags": round(sums[2] / 50, 4),
+                "seconds": round(time.monotonic() - began, 1),
             }  # fmt: skip
             print(json.dumps(line), flush=True)
             log.write(json.dumps(line) + "\n")
             log.flush()
-            total = right = 0.0
-        if step % 100 == 0 or step == steps:
+            sums = [0.0, 0.0, 0.0]
+        if step % 500 == 0 or step == options.steps:
             saved = {
-                "shape": shape.as_dict(),
-                "weights": net.state_dict(),
-                "seed": options.seed,
-                "steps": step,
-            }
+                "shape": net.shape.as_dict(), "weights": net.state_dict(), "vocabulary": vocabulary,
+                "labels": names, "tags": list(TAGS), "seed": options.seed, "steps": step, "examples": seen,
+            }  # fmt: skip
             torch.save(saved, options.out / "weights.pt")
-    producer.terminate()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ words around them.
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,11 @@ class Values:
         self.words, self.extensions, self.directories = known["words"], known["extensions"], known["etc"]
         self.files, self.number_words = known["files"], known["number_words"]
         self.sentences, self.searches = known["sentences"], known["searches"]
-        self.commands = (CORPUS / "values.txt").read_text().split("[commands]\n")[1].splitlines()
+        self.zones, self.hosts = known["zones"], known["hosts"]
+        self.codes = (CORPUS / "values.txt").read_text().split("[codes]\n")[1].splitlines()
+        self.commands = (
+            (CORPUS / "values.txt").read_text().split("[commands]\n")[1].split("\n[codes]")[0].splitlines()
+        )
         self.kinds: dict[str, Callable[[], Value]] = {
             "unit": self.unit,
             "path": self.path,
@@ -59,6 +64,11 @@ class Values:
             "num": self.number,
             "proc": self.proc,
             "app": self.app,
+            "from": self.path,
+            "to": self.to,
+            "zone": self.zone,
+            "host": self.host,
+            "code": self.code,
         }
 
     def of(self, kind: str, arg: str) -> Value:
@@ -218,6 +228,25 @@ class Values:
         said = self.rng.choice(self.words) if self.rng.random() < 0.4 else self.nonsense()
         surface = self.quote(said)[0] if self.rng.random() < 0.3 else said
         return surface, f"⟨*⟩ {said}"
+
+    def to(self) -> Value:
+        return self.dir() if self.rng.random() < 0.4 else self.path()
+
+    def zone(self) -> Value:
+        return self.same(self.rng.choice(self.zones))
+
+    def host(self) -> Value:
+        rng = self.rng
+        if rng.random() < 0.35:
+            return self.same(rng.choice(self.hosts))
+        stem = re.sub(r"[^a-z0-9-]", "-", self.stem())
+        return self.same(
+            stem
+            + rng.choice(["", "", "", f"-{rng.randint(1, 99)}", f"{rng.randint(1, 9)}", ".lan", ".local"])
+        )
+
+    def code(self) -> Value:
+        return self.same(self.fill(self.rng.choice(self.codes)))
 
     def fill(self, pattern: str) -> str:
         rng = self.rng

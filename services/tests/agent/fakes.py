@@ -16,7 +16,7 @@ from clawos.core.bus import Fd, Interface, Str, method
 from clawos.core.errors import ClawError
 from clawos.core.stream import StreamClosed, Writer
 
-SINGLE_SHOT = "clawos-call-1"
+SINGLE_SHOT = "clawos-tags-1"
 
 
 def text(words: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class FakeInference(Interface):
             "file": f"/x/{name}.gguf",
             "size_bytes": size_bytes,
             "builtin": builtin,
-            "dialect": "clawos-call-1",
+            "dialect": "clawos-tags-1",
         }
         return {"name": name, **about, "error": None}
 
@@ -96,7 +96,7 @@ class FakeInference(Interface):
 
     @method
     async def status(self) -> Str:
-        about = {"model": self._active, "loaded": True, "dialect": "clawos-call-1", "vocabulary": 4096}
+        about = {"model": self._active, "loaded": True, "dialect": "clawos-tags-1", "vocabulary": 4096}
         return json.dumps(
             {**about, "context_tokens": 2048, "resident_bytes": 30_000_000, "cpu_variant": "haswell"}
         )

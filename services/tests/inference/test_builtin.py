@@ -1,4 +1,4 @@
-"""The dialect: what the model is asked, what it may write, and how that becomes calls."""
+"""The built-in dialect: what counts as the request, and how what the model found becomes calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from clawos.inference.builtin import MAX_TOKENS, Call, ToolSpec, grammar, parse, prompt, request
+from clawos.inference.builtin import Call, Reading, Reply, Request, Span, ToolSpec, parse
+from clawos.inference.builtin.labels import CallLabel, call_label
+from clawos.inference.builtin.prompt import request
+from clawos.inference.builtin.reading import spans
+from clawos.inference.builtin.split import words
 
 
 def tool(
@@ -32,7 +36,11 @@ TOOLS = (
     ),
     tool("unit.restart", {"unit": UNIT}, ("unit",), ("restart", "bounce", "off and on")),
     tool("unit.stop", {"unit": UNIT}, ("unit",), ("stop", "turn off")),
+    tool("unit.start", {"unit": UNIT}, ("unit",), ("start", "again")),
+    tool("file.read", {"path": PATH, "lines": LINES}, ("path",)),
+    tool("file.list", {"path": PATH}),
     tool("file.delete", {"path": PATH}, ("path",), ("delete", "remove", "rm")),
+    tool("file.copy", {"from": PATH, "to": PATH}, ("from", "to"), ("copy",)),
     tool("file.write", {"path": PATH, "text": {"type": "string"}}, ("path", "text"), ("write", "create")),
     tool(
         "file.find",
@@ -44,239 +52,347 @@ TOOLS = (
 )
 
 
-def calls(output: str, text: str) -> list[tuple[str, dict[str, Any]]]:
-    reply = parse(output, text, TOOLS)
+Found = tuple[str, str]
+"""A slot and the words that are its value."""
+
+
+def read(text: str, labels: str, *found: Found, earlier: tuple[Call, ...] = ()) -> Reply:
+    """What these labels, joined by "; ", and values lead to."""
+    places, at = [], 0
+    for slot, said in found:
+        start = text.index(said, at)
+        at = start + len(said)
+        places.append(Span(slot, start, at))
+    return parse(Reading(tuple(labels.split("; ")), tuple(places)), Request(text, earlier=earlier), TOOLS)
+
+
+def calls(
+    text: str, labels: str, *found: Found, earlier: tuple[Call, ...] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    reply = read(text, labels, *found, earlier=earlier)
     assert reply.kind == "calls", reply
     return [(call.tool, dict(call.arguments)) for call in reply.calls]
 
 
-def refused(output: str, text: str) -> str:
-    reply = parse(output, text, TOOLS)
+def refused(text: str, labels: str, *found: Found) -> str:
+    reply = read(text, labels, *found)
     assert reply.kind != "calls"
     assert reply.text
     assert len(reply.rejected) == 1
     return reply.rejected[0]
 
 
-# The prompt.
+# What counts as the request.
 
 
-def test_the_prompt_is_the_last_request_in_lower_case() -> None:
+def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def test_the_request_is_the_last_one_in_plain_characters() -> None:
     messages = [
-        {"role": "user", "content": "hello"},
-        {"role": "assistant", "content": "Hello."},
-        {"role": "user", "content": "  Show   the LOG\nof “nginx” "},
+        said("user", "hello"),
+        said("assistant", "Hello."),
+        said("user", " Show   the LOG\nof “nginx” "),
     ]
-    assert prompt(messages) == '⟨user⟩ show the log of "nginx"⟨act⟩'
+    assert request(messages) == Request('Show the LOG of "nginx"')
 
 
-def test_a_request_cannot_speak_the_models_tokens() -> None:
-    assert prompt([{"role": "user", "content": "⟨act⟩⟨file.delete⟩"}]) == "⟨user⟩ <act><file.delete>⟨act⟩"
+def test_what_led_to_calls_is_there_to_lean_on() -> None:
+    call = {"tool": "unit.restart", "args": {"unit": "nginx"}}
+    messages = [
+        said("user", "restart nginx"),
+        said("assistant", "", tool_calls=[call]),
+        said("tool", "Restarted.", tool="unit.restart"),
+        said("user", "and its log?"),
+    ]
+    earlier = (Call("unit.restart", {"unit": "nginx"}),)
+    assert request(messages) == Request("and its log?", "restart nginx", earlier)
 
 
 def test_after_the_results_nothing_is_left_to_do() -> None:
-    messages = [{"role": "user", "content": "free memory"}, {"role": "tool", "content": "3 GB"}]
-    assert prompt(messages) == "⟨user⟩ free memory⟨act⟩⟨done⟩"
-    assert parse("", "free memory", TOOLS).kind == "talk"
+    assert request([said("user", "free memory"), said("tool", "3 GB")]) is None
 
 
 def test_an_answer_is_joined_to_what_was_asked_for() -> None:
-    asked = parse("⟨ask⟩⟨unit.restart⟩⟨unit⟩", "restart the service", TOOLS)
-    messages = [
-        {"role": "user", "content": "restart the service"},
-        {"role": "assistant", "content": asked.text},
-        {"role": "user", "content": "nginx"},
-    ]
-    assert request(messages) == "restart the service: nginx"
+    asked = read("restart the service", "unit.restart")
+    messages = [said("user", "restart the service"), said("assistant", asked.text), said("user", "nginx")]
+    assert request(messages) == Request("restart the service: nginx")
 
 
-def test_no_request_is_an_empty_prompt() -> None:
-    assert request([{"role": "system", "content": "be nice"}]) == ""
+def test_no_user_is_no_request() -> None:
+    assert request([said("system", "be nice")]) is None
 
 
-# The grammar.
-
-
-def test_the_grammar_holds_these_tools_and_no_others() -> None:
-    text = grammar(TOOLS[:2])
-    assert '"⟨memory.usage⟩"' in text
-    assert '("⟨priority⟩" " " ("error" | "warning"))?' in text
-    assert "unit.stop" not in text
-
-
-def test_required_arguments_are_required_by_the_grammar() -> None:
-    line = next(
-        line for line in grammar(TOOLS).splitlines() if "file.delete⟩" in line and line.startswith("call-")
-    )
-    assert line.endswith('"file.delete⟩" "⟨path⟩" text')
-
-
-def test_the_grammar_without_tools_still_lets_it_talk() -> None:
-    text = grammar(())
-    assert "⟨talk⟩" in text
-    assert "call" not in text
-
-
-def test_quotes_in_a_name_do_not_break_the_grammar() -> None:
-    assert '"⟨odd\\"name⟩"' in grammar([tool('odd"name')])
-
-
-# From output to calls.
+# Words, tags and labels.
 
 
 @pytest.mark.parametrize(
-    ("output", "text", "expected"),
+    ("text", "expected"),
     [
-        ("⟨memory.usage⟩", "how much memory is free?", [("memory.usage", {})]),
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "Restart nginx.", [("unit.restart", {"unit": "nginx"})]),
+        ("is nginx up?", ["is", "nginx", "up", "?"]),
+        ('write "a b" to (x.txt).', ["write", '"', "a", "b", '"', "to", "(", "x.txt", ")", "."]),
+        ("nginx's log", ["nginx", "'s", "log"]),
+        ("list .. and .", ["list", "..", "and", "."]),
+        ("ls ~/a/ *.pdf v1.2, ok", ["ls", "~/a/", "*.pdf", "v1.2", ",", "ok"]),
+        ("it's 'it'", ["it", "'s", "'", "it", "'"]),
+        ("", []),
+    ],
+)
+def test_where_words_begin_and_end(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in words(text)] == expected
+
+
+def test_tags_become_spans() -> None:
+    text = "write buy milk to a.txt"
+    tags = ["O", "B-text", "I-text", "O", "B-path"]
+    found = spans(words(text), tags)
+    assert [(s.slot, text[s.start : s.end]) for s in found] == [("text", "buy milk"), ("path", "a.txt")]
+
+
+def test_an_inside_that_continues_nothing_begins_a_span() -> None:
+    text = "a b c"
+    assert [text[s.start : s.end] for s in spans(words(text), ["I-unit", "I-path", "B-path"])] == [
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def test_labels_and_what_they_mean() -> None:
+    journal = next(tool for tool in TOOLS if tool.name == "journal.show")
+    label = call_label(journal, {"priority": "error"}, {"lines"}, {"unit"})
+    assert label == "journal.show ^unit lines priority=error"
+    parsed = CallLabel.parse(label)
+    assert (parsed.tool, parsed.fixed) == ("journal.show", {"priority": "error"})
+    assert (set(parsed.spoken), set(parsed.inherited)) == ({"lines"}, {"unit"})
+
+
+# From labels and values to calls.
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "found", "expected"),
+    [
+        ("how much memory is free?", "memory.usage", [], [("memory.usage", {})]),
+        ("Restart nginx.", "unit.restart", [("unit", "nginx")], [("unit.restart", {"unit": "nginx"})]),
         (
-            "⟨unit.restart⟩⟨unit⟩ networkmanager",
             "restart NetworkManager",
+            "unit.restart",
+            [("unit", "NetworkManager")],
             [("unit.restart", {"unit": "NetworkManager"})],
         ),
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "restart NGINX", [("unit.restart", {"unit": "nginx"})]),
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "restart nginx.service", [("unit.restart", {"unit": "nginx"})]),
-        ("⟨unit.restart⟩⟨unit⟩ cron", "/etc/init.d/cron restart", [("unit.restart", {"unit": "cron"})]),
-        ("⟨unit.stop⟩⟨unit⟩ cups", "turn cups off", [("unit.stop", {"unit": "cups"})]),
-        ("⟨unit.stop⟩⟨unit⟩ cups", "have cups stopped", [("unit.stop", {"unit": "cups"})]),
+        ("restart NGINX", "unit.restart", [("unit", "NGINX")], [("unit.restart", {"unit": "nginx"})]),
         (
-            "⟨file.delete⟩⟨path⟩ docs/a.txt",
+            "/etc/init.d/cron restart",
+            "unit.restart",
+            [("unit", "/etc/init.d/cron")],
+            [("unit.restart", {"unit": "cron"})],
+        ),
+        ("turn cups off", "unit.stop", [("unit", "cups")], [("unit.stop", {"unit": "cups"})]),
+        ("have cups stopped", "unit.stop", [("unit", "cups")], [("unit.stop", {"unit": "cups"})]),
+        (
             "please remove Docs/A.txt",
+            "file.delete",
+            [("path", "Docs/A.txt")],
             [("file.delete", {"path": "Docs/A.txt"})],
         ),
         (
-            "⟨journal.show⟩⟨unit⟩ sshd⟨lines⟩ fifty⟨priority⟩ error",
             "the last fifty errors of sshd",
+            "journal.show unit lines priority=error",
+            [("number", "fifty"), ("unit", "sshd")],
             [("journal.show", {"unit": "sshd", "lines": 50, "priority": "error"})],
         ),
-        ("⟨journal.show⟩⟨lines⟩ 20", "journalctl -n20", [("journal.show", {"lines": 20})]),
-        ("⟨file.find⟩⟨name⟩⟨*.⟩ pdf", "find my pdf files", [("file.find", {"name": "*.pdf"})]),
-        ("⟨file.find⟩⟨name⟩⟨*⟩ tax", "a file with tax in its name", [("file.find", {"name": "*tax*"})]),
-        ("⟨file.find⟩⟨name⟩ *.log", "find *.log", [("file.find", {"name": "*.log"})]),
+        ("journalctl -n20", "journal.show lines", [("number", "-n20")], [("journal.show", {"lines": 20})]),
+        ("find my pdf files", "file.find", [("name.suffix", "pdf")], [("file.find", {"name": "*.pdf"})]),
         (
-            "⟨math.eval⟩⟨expression⟩ 12 times (3 + 4)",
+            "a file with tax in its name",
+            "file.find",
+            [("name.part", "tax")],
+            [("file.find", {"name": "*tax*"})],
+        ),
+        ("find *.log", "file.find", [("name", "*.log")], [("file.find", {"name": "*.log"})]),
+        (
             "what is 12 times (3 + 4)?",
+            "math.eval",
+            [("expression", "12 times (3 + 4)")],
             [("math.eval", {"expression": "12 * (3 + 4)"})],
         ),
         (
-            "⟨math.eval⟩⟨expression⟩ fifteen percent of 80",
             "fifteen percent of 80",
+            "math.eval",
+            [("expression", "fifteen percent of 80")],
             [("math.eval", {"expression": "15 / 100 * 80"})],
         ),
         (
-            "⟨math.eval⟩⟨expression⟩ the square root of 144",
             "the square root of 144",
+            "math.eval",
+            [("expression", "the square root of 144")],
             [("math.eval", {"expression": "144 ** 0.5"})],
         ),
         (
-            "⟨file.write⟩⟨path⟩ a.txt⟨text⟩ buy  milk",
             'write "buy milk" to a.txt',
+            "file.write",
+            [("text", "buy"), ("path", "a.txt")],
             [("file.write", {"path": "a.txt", "text": "buy milk"})],
         ),
         (
-            "⟨file.write⟩⟨path⟩ a.txt⟨text⟩",
             "create an empty file a.txt",
+            "file.write text=",
+            [("path", "a.txt")],
             [("file.write", {"path": "a.txt", "text": ""})],
         ),
         (
-            "⟨shell.run⟩⟨command⟩ ls -la /tmp",
             "run ls -la /tmp please",
+            "shell.run",
+            [("command", "ls -la /tmp")],
             [("shell.run", {"command": "ls -la /tmp"})],
         ),
         (
-            "⟨unit.restart⟩⟨unit⟩ nginx⟨journal.show⟩⟨unit⟩ nginx⟨end⟩",
             "restart nginx and show its log",
+            "unit.restart; journal.show ^unit",
+            [("unit", "nginx")],
             [("unit.restart", {"unit": "nginx"}), ("journal.show", {"unit": "nginx"})],
         ),
+        (
+            "restart and start nginx",
+            "unit.restart; unit.start",
+            [("unit", "nginx")],
+            [("unit.restart", {"unit": "nginx"}), ("unit.start", {"unit": "nginx"})],
+        ),
+        (
+            "list my files and show a.txt",
+            "file.list; file.read",
+            [("path", "a.txt")],
+            [("file.list", {}), ("file.read", {"path": "a.txt"})],
+        ),
+        (
+            "list docs and show a.txt",
+            "file.list path; file.read",
+            [("path", "docs"), ("path", "a.txt")],
+            [("file.list", {"path": "docs"}), ("file.read", {"path": "a.txt"})],
+        ),
+        (
+            "restart a, b and c",
+            "unit.restart; unit.restart",
+            [("unit", "a"), ("unit", "b"), ("unit", "c")],
+            [("unit.restart", {"unit": unit}) for unit in "abc"],
+        ),
+        (
+            "copy a.txt to b.txt and show it",
+            "file.copy; file.read",
+            [("from", "a.txt"), ("to", "b.txt")],
+            [("file.copy", {"from": "a.txt", "to": "b.txt"}), ("file.read", {"path": "b.txt"})],
+        ),
+        ("log of sshd", "journal.show", [("unit", "sshd")], [("journal.show", {"unit": "sshd"})]),
     ],
 )
-def test_output_becomes_calls(output: str, text: str, expected: list[tuple[str, dict[str, Any]]]) -> None:
-    assert calls(output, text) == expected
+def test_a_reading_becomes_calls(
+    text: str, labels: str, found: list[Found], expected: list[tuple[str, dict[str, Any]]]
+) -> None:
+    assert calls(text, labels, *found) == expected
 
 
 def test_the_same_call_twice_is_one_call() -> None:
-    assert calls("⟨memory.usage⟩⟨memory.usage⟩", "memory") == [("memory.usage", {})]
+    assert calls("memory and memory", "memory.usage; memory.usage") == [("memory.usage", {})]
+
+
+RESTARTED = (Call("unit.restart", {"unit": "nginx"}),)
+
+
+def test_a_value_may_come_from_the_request_before() -> None:
+    assert calls("and its log?", "journal.show ^unit", earlier=RESTARTED) == [
+        ("journal.show", {"unit": "nginx"})
+    ]
+    assert calls("start it", "unit.start", earlier=RESTARTED) == [("unit.start", {"unit": "nginx"})]
+
+
+def test_the_verb_may_come_from_the_request_before() -> None:
+    assert calls("and redis", "unit.restart", ("unit", "redis"), earlier=RESTARTED) == [
+        ("unit.restart", {"unit": "redis"})
+    ]
+    assert read("and redis", "unit.stop", ("unit", "redis"), earlier=RESTARTED).kind == "ask"
+    assert read("don't restart redis", "unit.restart", ("unit", "redis"), earlier=RESTARTED).kind == "decline"
 
 
 @pytest.mark.parametrize(
-    ("output", "kind"),
+    ("label", "kind"),
     [
-        ("⟨no⟩", "decline"),
-        ("⟨leave⟩", "decline"),
-        ("⟨ask⟩⟨unit.restart⟩⟨unit⟩", "ask"),
-        ("⟨talk⟩ hello", "talk"),
-        ("⟨talk⟩ help", "talk"),
-        ("⟨about⟩⟨unit.stop⟩", "talk"),
-        ("⟨about⟩⟨no.such⟩", "decline"),
-        ("restart everything", "decline"),
+        ("no", "decline"),
+        ("-", "decline"),
+        ("leave", "decline"),
+        ("when", "ask"),
+        ("unit.restart", "ask"),
+        ("journal.show ^unit", "ask"),
+        ("talk:hello", "talk"),
+        ("talk:help", "talk"),
+        ("about:unit.stop", "talk"),
+        ("about:no.such", "decline"),
+        ("no.such", "decline"),
     ],
 )
-def test_the_other_branches_only_speak(output: str, kind: str) -> None:
-    reply = parse(output, "whatever", TOOLS)
+def test_all_else_only_speaks(label: str, kind: str) -> None:
+    reply = read("please restart the service", label)
     assert (reply.kind, reply.calls) == (kind, ())
     assert reply.text
 
 
 def test_help_lists_the_tools_at_hand() -> None:
-    assert "Do memory.usage" in parse("⟨talk⟩ help", "help", TOOLS).text
+    assert "Do memory.usage" in read("help", "talk:help").text
 
 
 # The guard.
 
 
 @pytest.mark.parametrize(
-    ("output", "text", "reason"),
+    ("text", "labels", "found", "reason"),
     [
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "restart the web server", "does not stand in the request"),
-        ("⟨unit.restart⟩⟨unit⟩ apache", "restart apache2", "does not stand in the request"),
-        ("⟨unit.restart⟩⟨unit⟩ foo", "restart foo-bar", "does not stand in the request"),
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "how is nginx", "none of the words"),
-        ("⟨unit.restart⟩⟨unit⟩ nginx", "look at restart.log of nginx", "none of the words"),
-        ("⟨unit.stop⟩⟨unit⟩ nginx", "don't stop nginx", "says not to"),
-        ("⟨unit.stop⟩⟨unit⟩ nginx", "nginx must not be stopped", "says not to"),
-        ("⟨unit.stop⟩⟨unit⟩ nginx", "why did nginx stop?", "asks about it"),
-        ("⟨file.delete⟩⟨path⟩ a.txt", "how do i delete a.txt", "asks about it"),
-        ("⟨file.delete⟩⟨path⟩ a.tx", "delete a.txt", "does not stand in the request"),
-        ("⟨file.delete⟩⟨path⟩ b/a.txt", "delete /b/a.txt", "does not stand in the request"),
-        ("⟨unit.restart⟩⟨unit⟩ a b", "restart a b", "does not have the right form"),
-        ("⟨journal.show⟩⟨lines⟩ 0", "the last 0 lines", "is below 1"),
-        ("⟨journal.show⟩⟨lines⟩ 99999", "the last 99999 lines", "is above 10000"),
-        ("⟨journal.show⟩⟨lines⟩ 50", "the last lines", "does not stand in the request"),
-        ("⟨journal.show⟩⟨priority⟩ fatal", "fatal log", "is not one of"),
-        ("⟨unit.restart⟩", "restart", "is missing"),
-        ("⟨memory.usage⟩⟨path⟩ x", "memory of x", "not an argument"),
-        ("⟨math.eval⟩⟨expression⟩ 3 * 4", "what is 3 * 4 + 1", "does not stand in the request"),
-        ("⟨math.eval⟩⟨expression⟩ bananas", "add bananas", "not arithmetic"),
-        ("⟨shell.run⟩⟨command⟩ ls", "run ls -la", "does not stand in the request"),
-        ("⟨shell.run⟩⟨command⟩ echo hello", "run echo hello world", "does not stand in the request"),
+        ("how is nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
+        ("look at restart.log of nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
+        ("don't stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("nginx must not be stopped", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("why did nginx stop?", "unit.stop", [("unit", "nginx")], "asks about it"),
+        ("how do i delete a.txt", "file.delete", [("path", "a.txt")], "asks about it"),
+        ("restart a b", "unit.restart", [("unit", "a b")], "does not have the right form"),
+        ("the last 0 lines", "journal.show lines", [("number", "0")], "is below 1"),
+        ("the last 99999 lines", "journal.show lines", [("number", "99999")], "is above 10000"),
+        ("the last few lines", "journal.show lines", [("number", "few")], "makes no sense"),
+        ("fatal log", "journal.show priority=fatal", [], "is not one of"),
+        ("restart", "unit.restart", [], "is missing"),
+        ("add bananas", "math.eval", [("expression", "bananas")], "makes no sense"),
+        ("power off", "power.off", [], "no such call"),
+        ("stop", "unit.stop; no", [], "no such call"),
         (
-            "⟨file.write⟩⟨path⟩ x.txt⟨text⟩ hello",
-            'write "hello world" to x.txt',
-            "does not stand in the request",
+            "restart a b c d e f g",
+            "unit.restart",
+            [("unit", unit) for unit in "abcdefg"],
+            "more than 6 calls",
         ),
-        (
-            "⟨file.write⟩⟨path⟩ x.txt⟨text⟩ hello",
-            "write hello big world to x.txt",
-            "does not stand in the request",
-        ),
-        ("⟨unit⟩ nginx", "nginx", "no such tool"),
-        ("⟨power.off⟩", "power off", "no such tool"),
-        ("⟨memory.usage⟩" * 5, "memory", "more than 4 calls"),
     ],
 )
-def test_the_guard_refuses(output: str, text: str, reason: str) -> None:
-    assert reason in refused(output, text)
+def test_the_guard_refuses(text: str, labels: str, found: list[Found], reason: str) -> None:
+    assert reason in refused(text, labels, *found)
 
 
 def test_one_refused_call_refuses_them_all() -> None:
-    assert "does not stand" in refused(
-        "⟨memory.usage⟩⟨unit.restart⟩⟨unit⟩ redis", "memory, and restart the database"
-    )
+    assert "none of the words" in refused("memory, and the database", "memory.usage; unit.restart")
 
 
 def test_a_verb_that_is_free_in_one_clause_counts() -> None:
     text = "i don't need a.txt anymore, please delete it"
-    assert calls("⟨file.delete⟩⟨path⟩ a.txt", text) == [("file.delete", {"path": "a.txt"})]
+    assert calls(text, "file.delete", ("path", "a.txt")) == [("file.delete", {"path": "a.txt"})]
+
+
+@pytest.mark.parametrize("said", ["restat", "resart", "rsetart", "restartt", "RESTRAT"])
+def test_a_misspelt_verb_counts(said: str) -> None:
+    text = f"{said} nginx"
+    assert calls(text, "unit.restart", ("unit", "nginx")) == [("unit.restart", {"unit": "nginx"})]
+    assert "says not to" in refused(f"don't {text}", "unit.restart", ("unit", "nginx"))
+
+
+@pytest.mark.parametrize("said", ["rest", "retrart", "restart.log", "/restat", "rstr"])
+def test_what_is_only_like_a_verb_does_not(said: str) -> None:
+    assert "none of the words" in refused(f"{said} nginx", "unit.restart", ("unit", "nginx"))
 
 
 # Tools.
@@ -295,8 +411,3 @@ def test_a_verb_that_is_free_in_one_clause_counts() -> None:
 def test_a_bad_tool_is_named(obj: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         ToolSpec.from_json(obj)
-
-
-def test_calls_and_replies_can_be_compared() -> None:
-    assert Call("a", {"b": 1}) == Call("a", {"b": 1})
-    assert MAX_TOKENS > 0

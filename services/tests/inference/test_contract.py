@@ -79,7 +79,7 @@ def test_threads_are_as_many_as_physical_cores(tmp_path: Path) -> None:
 def test_the_service_imports_nothing_that_the_builtin_model_does_not_need() -> None:
     code = """
 import sys
-import clawos.inference.__main__, clawos.inference.dialects.native
+import clawos.inference.__main__, clawos.inference.dialects.tags
 from clawos.inference.library import library
 library()
 heavy = {"numpy", "llguidance", "jinja2", "fastjsonschema", "diskcache"}

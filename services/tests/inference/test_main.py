@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from inference.test_native import REAL
+from inference.test_tags import REAL
 
 import clawos
 from clawos.core.bus import Bus

@@ -11,7 +11,6 @@ import pytest
 from clawos.inference.model import Model
 from clawos.inference.session import Session
 
-REAL = Path(__file__).parents[3] / "qa" / "model" / "builtin.gguf"
 CONTEXT = 128
 
 
@@ -29,8 +28,8 @@ def fresh(model: Model, tokens: Sequence[int]) -> list[float]:
         session.close()
 
 
-def test_requests_that_begin_alike_do_not_leak_into_each_other() -> None:
-    model = Model(REAL, "builtin")
+def test_requests_that_begin_alike_do_not_leak_into_each_other(tiny: Path) -> None:
+    model = Model(tiny, "tiny")
     session = Session(model, CONTEXT, 1)
     try:
         # shorter and longer ones in turn, so that what is kept is longer, shorter and equal to what is asked

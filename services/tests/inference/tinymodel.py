@@ -118,3 +118,73 @@ def write(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_tagger(
+    path: Path,
+    labels: list[str],
+    tags: list[str],
+    *,
+    width: int = 32,
+    context: int = 64,
+    seed: int = 1,
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Write a BERT of one layer with heads, as the built-in model is one."""
+    rng = np.random.default_rng(seed)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[call2]", "[call3]"]
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    tokens = [*special, *(f"\u2581{letter}" for letter in letters), *letters]
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(2)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.NONE)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    kinds = [gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.NORMAL] * (len(tokens) - len(special))
+    writer.add_token_types(kinds)
+    writer.add_token_type_count(1)
+    for add, at in ((writer.add_pad_token_id, 0), (writer.add_unk_token_id, 1), (writer.add_bos_token_id, 2)):
+        add(at)
+    writer.add_sep_token_id(3)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+
+    def weights(*shape: int) -> Any:
+        return (rng.standard_normal(shape) * 0.3).astype(np.float32)
+
+    ours = {
+        "clawos.dialect": "clawos-tags-1",
+        "clawos.labels": labels,
+        "clawos.tags": tags,
+        "clawos.head.calls": weights(len(labels) * (width + 1)).tolist(),
+        "clawos.head.tags": weights(len(tags) * (width + 1)).tolist(),
+        **(metadata or {}),
+    }
+    for key, value in ours.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        else:
+            writer.add_string(key, value)
+    ones, zeros = np.ones(width, np.float32), np.zeros(width, np.float32)
+    writer.add_tensor("token_embd.weight", weights(len(tokens), width))
+    writer.add_tensor("token_types.weight", weights(1, width))
+    writer.add_tensor("position_embd.weight", weights(context, width))
+    shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (width, width))
+    shapes |= {"ffn_up": (2 * width, width), "ffn_down": (width, 2 * width)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"blk.0.{name}.weight", weights(*shape))
+        writer.add_tensor(f"blk.0.{name}.bias", np.zeros(shape[0], np.float32))
+    for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
+        writer.add_tensor(f"{name}.weight", ones)
+        writer.add_tensor(f"{name}.bias", zeros)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -267,3 +267,171 @@ def test_journal_says_why_not(home: Path, tmp_path: Path, systemd: str) -> None:
     ran = run(home, "journal", path=systemd)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "insufficient permissions" in ran.stderr
+
+
+def test_a_tilde_is_the_home_of_whoever_asks(home: Path) -> None:
+    ran = run(home, "expand-home", "/bin/echo", "a b", "--", "~/notes")
+    assert ran.stdout == f"a b -- {home}/notes\n"
+    assert run(home, "expand-home", "/bin/echo", "~").stdout == f"{home}\n"
+    assert run(home, "expand-home", "/bin/echo", "a~", "x~").stdout == "a~ x~\n"
+    assert run(home, "expand-home", "/bin/echo").stdout == "\n"
+
+
+def test_copy(home: Path) -> None:
+    assert run(home, "copy-file", "copy", "notes/todo.txt", "copy.txt").stdout == (
+        "Copied notes/todo.txt to copy.txt.\n"
+    )
+    assert (home / "copy.txt").read_text() == (home / "notes" / "todo.txt").read_text()
+    assert run(home, "copy-file", "copy", "~/copy.txt", "notes").returncode == 0
+    assert (home / "notes" / "copy.txt").exists()
+    assert run(home, "copy-file", "copy", "notes", "more").returncode == 0
+    assert (home / "more" / "-dash").read_text() == "dash\n"
+    assert sorted(p.name for p in home.iterdir()) == ["copy.txt", "empty", "more", "notes", "picture.bin"]
+
+
+def test_move_and_rename(home: Path) -> None:
+    assert run(
+        home, "copy-file", "move", "notes/-dash", "~/dash"
+    ).stdout == "Moved notes/-dash to ~/dash.\n".replace("~", str(home))
+    assert (home / "dash").read_text() == "dash\n"
+    assert run(home, "copy-file", "move", "dash", "notes/").returncode == 0
+    assert (home / "notes" / "dash").exists()
+    assert not (home / "dash").exists()
+
+
+@pytest.mark.parametrize("what", ["copy", "move"])
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("missing", "x", "there is no missing"),
+        ("empty", "picture.bin", "picture.bin is there already"),
+        ("empty", "nowhere/x", "there is no directory"),
+        ("notes", "notes/inside", "cannot go into itself"),
+        ("notes", "notes", "cannot go into itself"),
+        ("empty", "/proc/x", "tools change only your home"),
+    ],
+)
+def test_neither_overwrites_nor_guesses(home: Path, what: str, source: str, target: str, words: str) -> None:
+    before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    ran = run(home, "copy-file", what, source, target)
+    assert ran.returncode == 1
+    assert words in ran.stderr or "cannot be copied" in ran.stderr
+    assert {p: p.read_bytes() for p in home.rglob("*") if p.is_file()} == before
+
+
+def test_make_directory(home: Path) -> None:
+    assert run(home, "make-directory", "a/b c").stdout == "Made the directory a/b c.\n"
+    assert (home / "a" / "b c").is_dir()
+    assert "is there already" in run(home, "make-directory", "~/a").stderr
+    assert "is a file" in run(home, "make-directory", "empty").stderr
+    assert "only your home" in run(home, "make-directory", "/proc/x").stderr
+
+
+def test_directory_size(home: Path) -> None:
+    (home / "big").write_bytes(b"x" * 300_000)
+    lines = run(home, "directory-size").stdout.splitlines()
+    assert lines[0].startswith(f"{home} takes ")
+    assert lines[1].endswith("  big")
+    assert "KiB" in lines[1]
+    assert "there is no nowhere" in run(home, "directory-size", "nowhere").stderr
+
+
+def test_file_info(home: Path) -> None:
+    os.utime(home / "notes" / "todo.txt", (0, 86400 * 365))
+    shown = run(home, "file-info", "~/notes/todo.txt").stdout
+    assert "Kind:      regular file" in shown
+    assert "Size:      19 bytes" in shown
+    assert "Owner:     you" in shown
+    assert "01 January 1971" in shown
+    assert "Owner:     root" in run(home, "file-info", "/etc/passwd").stdout
+    assert "there is no nowhere" in run(home, "file-info", "nowhere").stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        ("1 + 1", "2\n"),
+        ("print('hello')", "hello\n"),
+        ("x = 2\nx * 21", "42\n"),
+        ("x = 2", ""),
+        ("import math; math.factorial(5)", "120\n"),
+        ("", ""),
+    ],
+)
+def test_python(home: Path, code: str, output: str) -> None:
+    ran = run(home, "run-python", code)
+    assert (ran.returncode, ran.stdout) == (0, output)
+
+
+def test_python_says_what_went_wrong(home: Path) -> None:
+    assert "ZeroDivisionError" in run(home, "run-python", "1/0").stderr
+    assert "SyntaxError" in run(home, "run-python", "print(").stderr
+
+
+@pytest.fixture
+def zones(tmp_path: Path) -> Path:
+    folder = tmp_path / "zones"
+    for name, data in {
+        "Europe/Vienna": b"TZif vienna",
+        "Asia/Tokyo": b"TZif tokyo",
+        "Japan": b"TZif tokyo",
+        "posix/Asia/Tokyo": b"TZif tokyo",
+        "America/Indiana/Knox": b"TZif one",
+        "America/Knox": b"TZif two",
+        "America/New_York": b"TZif york",
+        "zone.tab": b"# no zone",
+    }.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("said", "called"),
+    [
+        ("europe/vienna", "Europe/Vienna"),
+        ("Vienna", "Europe/Vienna"),
+        ("tokyo", "Asia/Tokyo"),
+        ("new york", "America/New_York"),
+    ],
+)
+def test_time_zone_by_zone_or_city(
+    home: Path, zones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, called: str
+) -> None:
+    """busctl is the one outside: here it writes down what it is asked."""
+    (tmp_path / "busctl").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
+    (tmp_path / "busctl").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(home), "CLAWOS_ZONES": str(zones)}
+    ran = subprocess.run(
+        [TOOLS / "settings", "time-zone", said], env=env, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.startswith(f"The time zone is {called}: ")
+    assert (tmp_path / "asked").read_text().split()[-4:] == ["SetTimezone", "sb", called, "false"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("atlantis", "there is no time zone"),
+        ("knox", "there are several"),
+        ("zone.tab", "is no time zone"),
+        ("../../etc/passwd", "is no time zone"),
+        ("*", "is no time zone"),
+        ("", "is no time zone"),
+    ],
+)
+def test_what_is_no_time_zone(home: Path, zones: Path, said: str, words: str) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "CLAWOS_ZONES": str(zones)}
+    ran = subprocess.run(
+        [TOOLS / "settings", "time-zone", said], env=env, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert words in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["-x", "a..b", "a b", "a_b", "x" * 65, "", "-", "a-.b", "ü"])
+def test_what_is_no_host_name(home: Path, name: str) -> None:
+    ran = run(home, "settings", "host-name", name)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "host-name: " in ran.stderr

@@ -26,7 +26,7 @@ from clawos.core.stream import StreamClosed
 
 log = logging.getLogger(__name__)
 
-SINGLE_SHOT = "clawos-call-1"
+SINGLE_SHOT = "clawos-tags-1"
 """The dialect of the built-in model: it turns a request into calls, and their results are the answer."""
 
 # A reader that stopped reading must not hold the turn's end up.

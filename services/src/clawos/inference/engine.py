@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from clawos.inference import builtin
-from clawos.inference.chat import ChatRequest, DoneEvent, Finish
+from clawos.inference.builtin.prompt import DIALECT
+from clawos.inference.chat import ChatRequest, DoneEvent
 from clawos.inference.config import Config
-from clawos.inference.errors import ContextFull
-from clawos.inference.gguf import read_header
+from clawos.inference.gguf import Header, read_header
 from clawos.inference.library import library
 from clawos.inference.model import Model
-from clawos.inference.ports import Dialect, Emit, Prompt
+from clawos.inference.ports import Emit, Speaker, Stoppable
 from clawos.inference.session import Cancelled, Session
 
 T = TypeVar("T")
@@ -33,11 +32,10 @@ class Loaded:
     name: str
     path: Path
     model: Model
-    session: Session
-    dialect: Dialect
+    speaker: Speaker
 
-    def close(self) -> None:
-        self.session.close()
+    def release(self) -> None:
+        self.speaker.release()
         self.model.close()
 
 
@@ -47,22 +45,22 @@ class Job:
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
         self.cancelled = asyncio.Event()
-        self._session: Session | None = None
+        self._computation: Stoppable | None = None
 
     def cancel(self) -> None:
         self.cancelled.set()
-        if self._session:
-            self._session.stop()
+        if self._computation:
+            self._computation.stop()
 
-    def enter(self, session: Session) -> None:
-        """From here on `cancel` stops this session. Raises Cancelled if it came before."""
-        session.resume()
-        self._session = session
+    def enter(self, computation: Stoppable) -> None:
+        """From here on `cancel` stops this computation. Raises Cancelled if it came before."""
+        computation.resume()
+        self._computation = computation
         if self.cancelled.is_set():
             raise Cancelled
 
     def leave(self) -> None:
-        self._session = None
+        self._computation = None
 
 
 class Engine:
@@ -97,28 +95,34 @@ class Engine:
         header = read_header(path)
         model = Model(path, name)
         try:
-            session = Session(model, self._config.context_tokens, self._config.thread_count())
+            return Loaded(name, path, model, self._speaker(model, header))
         except Exception:
             model.close()
             raise
-        return Loaded(name, path, model, session, self._dialect(model, header.dialect, header.chat_template))
 
-    def _dialect(self, model: Model, dialect: str | None, template: str | None) -> Dialect:
-        if dialect == builtin.DIALECT:
-            from clawos.inference.dialects.native import NativeDialect
+    def _speaker(self, model: Model, header: Header) -> Speaker:
+        threads = self._config.thread_count()
+        if header.dialect == DIALECT:
+            from clawos.inference.dialects.tags import TagDialect
 
-            return NativeDialect(model)
+            return TagDialect(model, header.metadata, threads)
         # numpy and llguidance, 20 MB, which the built-in model does without
         from clawos.inference.dialects.template import TemplateDialect
+        from clawos.inference.writer import Writer
 
-        return TemplateDialect(model, template, self._config.render_s)
+        session = Session(model, self._config.context_tokens, threads)
+        try:
+            return Writer(session, TemplateDialect(model, header.chat_template, self._config.render_s))
+        except Exception:
+            session.close()
+            raise
 
     async def unload(self) -> None:
         """Give the memory back."""
         old, self.loaded = self.loaded, None
         if old:
-            await old.dialect.close()
-            await self._in_thread(old.close)
+            await old.speaker.close()
+            await self._in_thread(old.release)
 
     async def generate(self, job: Job, emit: Emit, load_s: float) -> DoneEvent:
         """Answer a chat with the loaded model; `emit` is called in the worker thread.
@@ -127,52 +131,19 @@ class Engine:
         """
         loaded = self.loaded
         assert loaded is not None
-        prompt = await loaded.dialect.prompt(job.request)
-        return await self._in_thread(lambda: _generate(loaded, job, prompt, emit, load_s))
+        prepared = await loaded.speaker.prepare(job.request)
+        outcome = await self._in_thread(lambda: loaded.speaker.answer(job, prepared, emit))
+        return DoneEvent(
+            finish=outcome.finish,
+            model=loaded.name,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            load_s=round(load_s, 6),
+            prompt_s=round(outcome.prompt_s, 6),
+            completion_s=round(outcome.completion_s, 6),
+            grammar_s=round(outcome.grammar_s, 6),
+        )
 
     async def close(self) -> None:
         await self.unload()
         self._thread.shutdown(wait=True)
-
-
-def _generate(loaded: Loaded, job: Job, prompt: Prompt, emit: Emit, load_s: float) -> DoneEvent:
-    session, dialect = loaded.session, loaded.dialect
-    tokens = session.model.tokenize(prompt.text, special=True, add_bos=prompt.add_bos) or [0]
-    room = session.context_tokens - len(tokens)
-    if room < 1:
-        raise ContextFull(
-            f"the conversation needs {len(tokens)} tokens, the model has room for {session.context_tokens}",
-            "start a new session, or use a model with a larger context",
-            needed_tokens=len(tokens),
-            context_tokens=session.context_tokens,
-        )
-    limit = min(job.request.max_tokens or dialect.max_tokens, room)
-    turn = dialect.begin(session, job.request, emit)
-    finish: Finish = "cancelled"
-    made = 0
-    begun = read = time.perf_counter()
-    try:
-        job.enter(session)
-        session.read(tokens)
-        read = time.perf_counter()
-        over = False
-        while not over and made < limit:
-            over = turn.step()
-            made += 1
-        finish = turn.finish(cut=not over)
-    except Cancelled:
-        finish = "cancelled"
-    finally:
-        job.leave()
-        turn.close()
-    now = time.perf_counter()
-    return DoneEvent(
-        finish=finish,
-        model=loaded.name,
-        prompt_tokens=len(tokens),
-        completion_tokens=made,
-        load_s=round(load_s, 6),
-        prompt_s=round(read - begun, 6),
-        completion_s=round(now - read, 6),
-        grammar_s=round(turn.grammar_s, 6),
-    )

@@ -20,11 +20,13 @@ MAX_NAME_BYTES = 256
 MAX_STRING_BYTES = 4 << 20
 MAX_ARRAY = 4 << 20
 MAX_HEADER_BYTES = 256 << 20
-# Longer arrays (vocabularies, merges) are checked and counted, not kept.
+# Longer arrays (vocabularies, merges) are checked and counted, not kept, unless they are our own.
 KEPT_ARRAY = 64
+OURS = "clawos."
+MAX_OURS = 1 << 18
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_BOOL, _STRING, _ARRAY = 7, 8, 9
 
 # Elements and bytes of a block by ggml_type; a test compares this with the library's own table.
 BLOCKS: Mapping[int, tuple[int, int]] = {
@@ -114,11 +116,12 @@ class _Reader:
         except UnicodeDecodeError:
             raise _Bad("a name that is not UTF-8") from None
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, kept: int = KEPT_ARRAY) -> Any:
+        """A value of this type; an array of more than `kept` elements is only counted."""
         if kind == _STRING:
             return self.string(MAX_STRING_BYTES).decode(errors="replace")
         if kind == _ARRAY:
-            return self._array()
+            return self._array(kept)
         return self._scalar(kind)
 
     def _scalar(self, kind: int) -> Any:
@@ -130,14 +133,17 @@ class _Reader:
             raise _Bad("a boolean that is neither 0 nor 1")
         return struct.unpack("<" + code, data)[0]
 
-    def _array(self) -> Any:
+    def _array(self, kept: int) -> Any:
         kind, length = self.u32(), self.u64()
         if kind == _ARRAY or (kind != _STRING and kind not in _SCALARS):
             raise _Bad(f"an array of the type {kind}")
         if length > MAX_ARRAY:
             raise _Bad(f"an array of {length} elements, more than {MAX_ARRAY}")
-        if length <= KEPT_ARRAY:
+        if length <= kept and kind in (_STRING, _BOOL):
             return [self.value(kind) for _ in range(length)]
+        if length <= kept:
+            code = _SCALARS[kind]
+            return list(struct.unpack(f"<{length}{code}", self.take(length * struct.calcsize("<" + code))))
         if kind == _STRING:
             for _ in range(length):
                 self.string(MAX_STRING_BYTES)
@@ -191,7 +197,7 @@ def _metadata(reader: _Reader, keys: int) -> dict[str, Any]:
         key = reader.name()
         if key in metadata:
             raise _Bad(f"the key {key!r} occurs twice")
-        metadata[key] = reader.value(reader.u32())
+        metadata[key] = reader.value(reader.u32(), MAX_OURS if key.startswith(OURS) else KEPT_ARRAY)
     if not isinstance(metadata.get("general.architecture"), str):
         raise _Bad("general.architecture is missing")
     if metadata.get("split.count", 1) not in (0, 1):

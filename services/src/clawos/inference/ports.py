@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from clawos.inference.chat import ChatRequest, Event, Finish
 from clawos.inference.session import Session
@@ -12,9 +12,66 @@ from clawos.inference.session import Session
 Emit = Callable[[Event], None]
 
 
+class Stoppable(Protocol):
+    """A computation of llama.cpp that another thread may end."""
+
+    def stop(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Work(Protocol):
+    """A chat on its way through the engine."""
+
+    @property
+    def request(self) -> ChatRequest: ...
+
+    def enter(self, computation: Stoppable) -> None:
+        """From here on cancelling the chat stops this computation. Raises Cancelled if it came before."""
+        ...
+
+    def leave(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an answer ended and what it took."""
+
+    finish: Finish
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_s: float = 0.0
+    completion_s: float = 0.0
+    grammar_s: float = 0.0
+
+
+class Speaker(Protocol):
+    """A loaded model with all that it takes to answer."""
+
+    name: str
+    """The dialect in which it is asked."""
+
+    @property
+    def context_tokens(self) -> int: ...
+
+    async def prepare(self, request: ChatRequest) -> Any:
+        """What `answer` needs of a request, made outside the worker thread. Raises ModelInvalid."""
+        ...
+
+    def answer(self, work: Work, prepared: Any, emit: Emit) -> Outcome:
+        """Answer in the worker thread. Raises ContextFull, GrammarInvalid, ModelInvalid."""
+        ...
+
+    async def close(self) -> None:
+        """End helpers of its own; what lives in the worker thread ends with `release`."""
+        ...
+
+    def release(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, as text whose control tokens count as such."""
+    """What a model reads before it writes, as text whose control tokens count as such."""
 
     text: str
     add_bos: bool
@@ -40,7 +97,7 @@ class Turn(Protocol):
 
 
 class Dialect(Protocol):
-    """How one kind of model is asked and how its answer is read."""
+    """How one kind of model that writes is asked and how its answer is read."""
 
     name: str
     max_tokens: int

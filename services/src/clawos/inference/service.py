@@ -14,7 +14,7 @@ from typing import Any
 from clawos.core.errors import Busy, ClawError, Internal
 from clawos.core.parse import to_json
 from clawos.core.stream import StreamClosed, Writer
-from clawos.inference import builtin
+from clawos.inference.builtin.prompt import DIALECT
 from clawos.inference.chat import DoneEvent, ErrorEvent, Tool, parse_request
 from clawos.inference.config import Config
 from clawos.inference.engine import Engine, Job
@@ -191,9 +191,9 @@ class Service:
             {
                 "model": self._registry.active,
                 "loaded": loaded is not None,
-                "dialect": loaded.dialect.name if loaded else None,
+                "dialect": loaded.speaker.name if loaded else None,
                 "vocabulary": loaded.model.vocabulary if loaded else None,
-                "context_tokens": loaded.session.context_tokens if loaded else None,
+                "context_tokens": loaded.speaker.context_tokens if loaded else None,
                 "resident_bytes": _resident_bytes(),
                 "cpu_variant": await asyncio.to_thread(lambda: self._engine.cpu_variant),
             }
@@ -218,8 +218,8 @@ async def _cancel_when_gone(chat: Chat) -> None:
 
 def _check_tools(dialect: str, tools: list[Tool]) -> None:
     """Refuse tools that the model's dialect cannot express, before it is touched. Raises GrammarInvalid."""
-    if dialect == builtin.DIALECT:
-        from clawos.inference.dialects.native import tool_specs
+    if dialect == DIALECT:
+        from clawos.inference.dialects.tags import tool_specs
 
         tool_specs(tools)
     elif tools:

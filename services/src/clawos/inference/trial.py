@@ -20,6 +20,10 @@ from clawos.inference import children
 from clawos.inference.errors import ModelInvalid
 from clawos.inference.gguf import Header, read_header
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from clawos.inference.model import Model
+
 _CONTEXT = 256
 # Beside the weights, which some CPU libraries copy into another order.
 _DATA_BYTES = 2 << 30
@@ -74,16 +78,16 @@ async def try_out(path: Path, timeout_s: float, threads: int) -> Finding:
 
 def kind_of(header: Header) -> str:
     """The dialect by which a model with this header is spoken to. Raises ModelInvalid."""
-    from clawos.inference import builtin
+    from clawos.inference.builtin.prompt import DIALECT
 
     if header.dialect is None:
         return "template"
-    if header.dialect != builtin.DIALECT:
+    if header.dialect != DIALECT:
         raise ModelInvalid(
-            f"the model speaks the dialect {header.dialect!r}, known is {builtin.DIALECT!r}",
+            f"the model speaks the dialect {header.dialect!r}, known is {DIALECT!r}",
             "update ClawOS, or use another model",
         )
-    return builtin.DIALECT
+    return DIALECT
 
 
 def _render(header: Header) -> None:
@@ -107,17 +111,32 @@ def _examine(path: Path, threads: int) -> Finding:
         _render(header)
     # llama.cpp is loaded only for a file whose header holds.
     from clawos.inference.model import Model
-    from clawos.inference.sampling import Sampler
-    from clawos.inference.session import Session
 
     model = Model(path, path.stem, check_weights=True)
     if model.vocabulary != header.vocabulary:
         raise ModelInvalid("its vocabulary is not the one its header lists", "use another model")
+    if kind == "template":
+        _compute(model, threads)
+    else:
+        _read(model, header, threads)
+    return Finding(vocabulary=model.vocabulary, context_tokens=model.trained_tokens, dialect=kind)
+
+
+def _compute(model: Model, threads: int) -> None:
+    from clawos.inference.sampling import Sampler
+    from clawos.inference.session import Session
+
     session = Session(model, _CONTEXT, threads)
     tokens = model.tokenize("hello", special=True, add_bos=True) or [0]
     session.read(tokens[:_CONTEXT])
     session.push(Sampler(temperature=0, seed=0).pick(session))
-    return Finding(vocabulary=model.vocabulary, context_tokens=model.trained_tokens, dialect=kind)
+
+
+def _read(model: Model, header: Header, threads: int) -> None:
+    from clawos.inference.builtin import Request
+    from clawos.inference.tagger import Tagger
+
+    Tagger(model, header.metadata, _CONTEXT, threads).read(Request("hello"))
 
 
 def main() -> NoReturn:

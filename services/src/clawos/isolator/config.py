@@ -26,7 +26,12 @@ class Config(Record, frozen=True):
     drain_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60
     landlock_min_abi: Annotated[int, msgspec.Meta(ge=1, le=64)] = 6
     run_as: dict[str, tuple[_Program, ...]] = msgspec.field(
-        default_factory=lambda: {"clawos-sandbox": ("*",), "clawos-units": ("/usr/lib/clawos/tools/units",)}
+        default_factory=lambda: {
+            "clawos-sandbox": ("*",),
+            "clawos-units": ("/usr/lib/clawos/tools/units",),
+            "clawos-power": ("/usr/lib/clawos/tools/power",),
+            "clawos-settings": ("/usr/lib/clawos/tools/settings",),
+        }
     )
     """User → programs that may run as this user; `*` is any."""
     read: tuple[str, ...] = ("/etc", "/run/log/journal", "/usr", "/var/log")

@@ -1,22 +1,11 @@
-"""The dialect of the built-in model: how a request is put to it, and how its answer becomes tool calls.
+"""The language of the built-in model: what it tells apart in a request, and how that becomes tool calls.
 
-The model itself is a GGUF file, run by llama.cpp. Nothing here guesses what a request means: `parse`
-expands what the model wrote and may only refuse it.
+The model itself is a GGUF file, run by llama.cpp. Nothing here guesses what a request means: `parse` expands
+what the model found and may only refuse it.
 """
 
-from clawos.inference.builtin.dialect import DIALECT, MAX_TOKENS, STOP, grammar, prompt, request
-from clawos.inference.builtin.reply import Call, Reply, parse
+from clawos.inference.builtin.reading import Call, Reading, Request, Span
+from clawos.inference.builtin.reply import Reply, parse
 from clawos.inference.builtin.tool import ToolSpec
 
-__all__ = [
-    "DIALECT",
-    "MAX_TOKENS",
-    "STOP",
-    "Call",
-    "Reply",
-    "ToolSpec",
-    "grammar",
-    "parse",
-    "prompt",
-    "request",
-]
+__all__ = ["Call", "Reading", "Reply", "Request", "Span", "ToolSpec", "parse"]

@@ -1,4 +1,4 @@
-"""The guard: a value must stand in the request, and an effect must have been asked for. It only ever refuses.
+"""The guard: an effect must have been asked for, in words. It only ever refuses.
 
 A small model is sure of itself also when it is wrong, so its certainty is worth nothing here; the user's
 own words are.
@@ -9,28 +9,8 @@ from __future__ import annotations
 import re
 
 _QUOTED = re.compile(r"(?<!\w)(?P<q>[\"'])(?P<inner>.+?)(?P=q)(?!\w)")
-_OPERATOR_AHEAD = re.compile(
-    r"\s*(?:[-+*/%^×÷(]|x\b|times\b|plus\b|minus\b|over\b|divided\b|multiplied\b|mod\b|"
-    r"squared\b|cubed\b|to the power)"
-)
-_OPERATOR_BEHIND = re.compile(
-    r"(?:[-+*/%^×÷)]|\bx|\btimes|\bplus|\bminus|\bover|\bdivided by|\bmultiplied by|\bmod|\bpower of|\d)\s*$"
-)
-# Where a text that is to be written, or a command, may begin and end: after one of these, before one of
-# those.
-_LEAD = re.compile(
-    r"(?:^|[\"':,=>]|\b(?:write|writes|writing|written|save|saves|put|puts|store|note|notes|down|content|contents|text|"
-    r"word|words|with|saying|says|say|is|are|be|of|line|lines|string|phrase|that|this|to|add|adds|containing|contains|"
-    r"holding|holds|as|reading|reads|the|it|in|into|set|sentence|message|enter|run|runs|execute|exec|command|commands|"
-    r"do|shell|bash|sh|c|script|program|running|just|please|following|out|a|an|up|me|own|remember|jot|keep|type))\s*$",
-    re.IGNORECASE,
-)
-_TAIL = re.compile(
-    r"\s*(?:$|[\"']|[.,;:!?]+(?:\s|$)|(?:to|in|into|inside|as|on|onto|under|at|please|pls|plz|for|and|then|now|thanks|"
-    r"thank|will|would|could|can|within|ok|okay|there|afterwards|via|using|through|by|so|named|called|my|if|when|asap|"
-    r"quickly|immediately|right|first|also|after)\b)",
-    re.IGNORECASE,
-)
+NO_VERB = "the request has none of the words that ask for it"
+FORBIDDEN = "the request says not to"
 _NOT = r"(?:do\s?n[o']?t|don't|dont|do not|not|never|without|mustn't|shouldn't|"
 _NOT += r"needn't|no need to|avoid|refrain from)"
 _ASKING = re.compile(
@@ -42,53 +22,13 @@ _ASKING = re.compile(
 )
 
 
-def find(
-    value: str, request: str, *, key: str = "", number: bool = False, effect: bool = False
-) -> str | None:
-    """The value in the request's own spelling, or None where it does not stand there as a whole.
-
-    `key` is the argument's name: a unit may leave out .service, an expression must not be half of one. A
-    `number` may follow a dash, as in -n20. With `effect`, a text or a command must also begin and end
-    where the request lets it.
-    """
-    if not value:
-        return ""
-    pattern = r"\s+".join(re.escape(word) for word in value.split())
-    quoted = [(match.start("inner"), match.end("inner")) for match in _QUOTED.finditer(request)]
-    for match in re.finditer(f"(?={_start(value, key, number)}({pattern}))", request, re.IGNORECASE):
-        start, end = match.start(1), match.end(1)
-        before, after = request[:start], request[end:]
-        if not _ends(after, key) or _cuts_quotes(start, end, quoted):
-            continue
-        if key == "expression" and (_OPERATOR_AHEAD.match(after) or _OPERATOR_BEHIND.search(before)):
-            continue
-        if effect and key in ("text", "command") and not (_LEAD.search(before) and _TAIL.match(after)):
-            continue
-        return match[1]
-    return None
-
-
-def _start(value: str, key: str, number: bool) -> str:
-    """Nothing that belongs to a word, a path or a pattern may stand right before the value."""
-    if number:
-        return r"(?:(?<= -n)|(?<= -)|(?<![\w./:,-]))"
-    if not re.match(r"[\w./~*$-]", value):
-        return ""
-    apart = r"(?<![\w/~@*$\\-])(?<!\w\.)(?<!\.\.)"
-    return rf"(?:(?<=/etc/init\.d/)|{apart})" if key == "unit" else apart
-
-
-def _ends(after: str, key: str) -> bool:
-    if key == "unit" and re.match(r"\.service(?![\w.@-])", after, re.IGNORECASE):
-        return True
-    if re.match(r"[\w/@*=\\-]", after):
-        return False
-    return not re.match(r"[.:+,~%][\w/*~]", after)
-
-
-def _cuts_quotes(start: int, end: int, quoted: list[tuple[int, int]]) -> bool:
-    """Whether the value is only a part of what stands in quotes."""
-    return any(low <= start < high and (start, end) != (low, high) for low, high in quoted)
+def whole(request: str, start: int, end: int) -> tuple[int, int]:
+    """The same place, or all that stands in quotes where it is a part of that."""
+    for match in _QUOTED.finditer(request):
+        low, high = match.span("inner")
+        if low - 1 <= start < high and start < end:
+            return low, high
+    return start, end
 
 
 def asked_for(verbs: tuple[str, ...], request: str) -> str:
@@ -98,7 +38,9 @@ def asked_for(verbs: tuple[str, ...], request: str) -> str:
     verb = "|".join(_verb(verb) for verb in sorted(verbs, key=len, reverse=True))
     said = rf"(?<![\w/.-])(?:{verb})(?![\w/-])(?!\.\w)"
     if not re.search(said, request, re.IGNORECASE):
-        return "the request has none of the words that ask for it"
+        request = _spelt(request, verbs)
+        if not re.search(said, request, re.IGNORECASE):
+            return NO_VERB
     clauses = [
         clause for clause in re.split(r"[.?!;,](?:\s|$)|\b(?:and|then|but)\b", request) if clause.strip()
     ]
@@ -106,10 +48,31 @@ def asked_for(verbs: tuple[str, ...], request: str) -> str:
     negated = re.compile(rf"\b{_NOT}\W+(?:[\w.@/-]+\W+){{0,3}}?(?:{verb})", re.IGNORECASE)
     free = [clause for clause in holding if not negated.search(clause)]
     if holding and not free:
-        return "the request says not to"
+        return FORBIDDEN
     if free and all(_ASKING.match(clause) for clause in free):
         return "the request asks about it, not for it"
     return ""
+
+
+def _spelt(request: str, verbs: tuple[str, ...]) -> str:
+    """The request with its misspelt verbs put right: one letter too many, too few, wrong, or two swapped."""
+    long = [verb for verb in verbs if len(verb) > 3 and " " not in verb]
+
+    def right(match: re.Match[str]) -> str:
+        return next((verb for verb in long if _near(match[0].lower(), verb)), match[0])
+
+    return re.sub(r"(?<![\w./@:-])[A-Za-z]{3,}(?![\w/@:-]|\.\w)", right, request)
+
+
+def _near(word: str, verb: str) -> bool:
+    if len(word) == len(verb):
+        wrong = [i for i, (a, b) in enumerate(zip(word, verb, strict=True)) if a != b]
+        swapped = len(wrong) == 2 and wrong[1] == wrong[0] + 1
+        return len(wrong) == 1 or (
+            swapped and word[wrong[0]] == verb[wrong[1]] and word[wrong[1]] == verb[wrong[0]]
+        )
+    short, long = sorted((word, verb), key=len)
+    return len(long) == len(short) + 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def _verb(verb: str) -> str:

@@ -1,26 +1,33 @@
-"""From what the model wrote to calls that may be carried out, or to what is said instead."""
+"""From what the model made of a request to calls that may be carried out, or to what is said instead."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from clawos.inference.builtin import ground, schema, words
-from clawos.inference.builtin.dialect import ABOUT, ASK, CALLS, LEAVE, NO, PART, SUFFIX, TALK, plain
-from clawos.inference.builtin.tool import ToolSpec, wants_pattern
+from clawos.inference.builtin.assign import Draft, assign
+from clawos.inference.builtin.labels import (
+    ABOUT,
+    LEAVE,
+    NO,
+    NONE,
+    TALK,
+    WHEN,
+    CallLabel,
+    is_call,
+)
+from clawos.inference.builtin.reading import Call, Reading, Request, Span
+from clawos.inference.builtin.tool import ToolSpec
 
 Kind = Literal["calls", "ask", "decline", "talk"]
-_PIECE = re.compile(r"⟨([^⟨⟩]*)⟩([^⟨⟩]*)")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One tool call whose arguments are valid and stand in the request."""
-
-    tool: str
-    arguments: Mapping[str, Any] = field(hash=False)
+# What stands before a value in a command that somebody typed as a request: head -n20, --unit=cron.
+_OPTION = re.compile(r"^(?:-n?(?=[0-9])|--[a-z]+=|/etc/init\.d/)")
+_FLAGS = ("-n", "-u", "-c", "-e", "-p")
+MOST = 6
+"""Calls that one request may lead to, counting one for each of several names."""
 
 
 @dataclass(frozen=True)
@@ -39,124 +46,90 @@ class _Refusal(Exception):
         self.say, self.kind = say, kind
 
 
-def parse(output: str, request: str, tools: Sequence[ToolSpec]) -> Reply:
-    """Expand the model's output for this request. One call that the guard refuses refuses them all."""
+def parse(reading: Reading, request: Request, tools: Sequence[ToolSpec]) -> Reply:
+    """Make the calls of a reading. One call that the guard refuses refuses them all."""
     by_name = {tool.name: tool for tool in tools}
-    request = plain(request)
-    output = output.split("⟨end⟩")[0]
-    pieces = [(f"⟨{match[1]}⟩", match[2]) for match in _PIECE.finditer(output)]
-    if not pieces:
-        said = output.strip()
-        return (
-            Reply("talk")
-            if not said
-            else Reply("decline", (), words.decline(), (f"not in the dialect: {said[:60]}",))
-        )
-    head, rest = pieces[0]
+    head = reading.labels[0]
     if head == LEAVE:
         return Reply("decline", (), words.leave())
-    if head == TALK:
-        return Reply("talk", (), words.talk(rest.strip(), tools))
-    if head in (ABOUT, ASK):
-        return _about_or_ask(head, [name for name, _ in pieces[1:]], by_name)
-    if head == NO:
+    if head == WHEN:
+        return Reply("ask", (), words.condition())
+    if head in (NO, NONE):
         return Reply("decline", (), words.decline())
+    if head.startswith(TALK):
+        return Reply("talk", (), words.talk(head.removeprefix(TALK), tools))
+    if head.startswith(ABOUT):
+        tool = by_name.get(head.removeprefix(ABOUT))
+        return Reply("talk", (), words.about(tool)) if tool else Reply("decline", (), words.decline())
     try:
-        return Reply("calls", tuple(_calls(pieces, by_name, request)))
+        return Reply("calls", tuple(_calls(reading, request, by_name)))
     except _Refusal as refusal:
         return Reply(refusal.kind, (), refusal.say, (str(refusal),))
 
 
-def _about_or_ask(head: str, names: list[str], by_name: Mapping[str, ToolSpec]) -> Reply:
-    tool = by_name.get(names[0].strip("⟨⟩")) if names else None
-    if tool is None:
-        return Reply("decline", (), words.decline(), ("no such tool",))
-    if head == ABOUT:
-        return Reply("talk", (), words.about(tool))
-    slot = names[1].strip("⟨⟩") if len(names) > 1 else tool.first_slot
-    return Reply("ask", (), words.question(tool, slot or "request"))
-
-
-def _calls(pieces: list[tuple[str, str]], by_name: Mapping[str, ToolSpec], request: str) -> list[Call]:
-    grouped: list[tuple[ToolSpec, list[tuple[str, str]]]] = []
-    for name, value in pieces:
-        tool = by_name.get(name[1:-1])
-        if tool is not None:
-            grouped.append((tool, []))
-        elif grouped:
-            grouped[-1][1].append((name, value))
-        else:
-            raise _Refusal(f"{name[1:-1]}: no such tool", words.decline(), "decline")
-    if len(grouped) > CALLS:
-        raise _Refusal(f"more than {CALLS} calls", words.decline(), "decline")
+def _calls(reading: Reading, request: Request, by_name: dict[str, ToolSpec]) -> list[Call]:
+    drafts = []
+    for name in reading.labels:
+        if name == NONE:
+            break
+        label = CallLabel.parse(name)
+        if not is_call(name) or label.tool not in by_name:
+            raise _Refusal(f"{name}: no such call", words.decline(), "decline")
+        drafts.append(Draft(label, by_name[label.tool]))
+    found = [span for span in reading.spans if request.text[span.start : span.end] not in _FLAGS]
+    drafts = assign(drafts, found, request.earlier)
+    if len(drafts) > MOST:
+        raise _Refusal(f"more than {MOST} calls", words.decline(), "decline")
     calls: list[Call] = []
-    for tool, slots in grouped:
-        call = _call(tool, slots, request)
+    for draft in drafts:
+        call = _call(draft, request)
         if call not in calls:
             calls.append(call)
     return calls
 
 
-def _call(tool: ToolSpec, slots: list[tuple[str, str]], request: str) -> Call:
-    reason = ground.asked_for(tool.verbs, request)
+def _call(draft: Draft, request: Request) -> Call:
+    tool = draft.tool
+    reason = ground.asked_for(tool.verbs, request.text)
+    if reason == ground.NO_VERB and any(call.tool == tool.name for call in request.earlier):
+        reason = ""  # "and redis": the verb is that of the request before
     if reason:
-        say = words.leave() if reason.endswith("not to") else words.confirm(tool)
-        raise _Refusal(f"{tool.name}: {reason}", say, "decline" if reason.endswith("not to") else "ask")
+        forbidden = reason == ground.FORBIDDEN
+        say = words.leave() if forbidden else words.confirm(tool)
+        raise _Refusal(f"{tool.name}: {reason}", say, "decline" if forbidden else "ask")
     arguments: dict[str, Any] = {}
-    for key, value, affix in _arguments(tool, slots):
-        arguments[key] = _value(tool, key, value.strip(), affix, request)
+    for key in tool.properties:
+        if key in draft.label.fixed:
+            arguments[key] = draft.label.fixed[key]
+        elif key in draft.said:
+            arguments[key] = _value(tool, key, draft.said[key], request.text)
+        elif key in draft.inherited:
+            arguments[key] = draft.inherited[key]
+        elif key in draft.label.inherited:
+            raise _Refusal(f"{tool.name}: {key} is missing", words.question(tool, key))
     wrong = schema.problem(tool, arguments)
     if wrong:
         raise _Refusal(f"{tool.name}: {wrong[0]} {wrong[1]}", words.question(tool, wrong[0]))
     return Call(tool.name, arguments)
 
 
-def _arguments(tool: ToolSpec, slots: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
-    """Each argument's name, its value as written, and the pattern mark between them, if there is one."""
-    waiting = ""
-    for at, (name, value) in enumerate(slots):
-        if name in (SUFFIX, PART):
-            if not waiting:
-                raise _Refusal(f"{tool.name}: misplaced pattern mark", words.decline(), "decline")
-            yield waiting, value, name
-            waiting = ""
-        elif not value and at + 1 < len(slots) and slots[at + 1][0] in (SUFFIX, PART):
-            waiting = name[1:-1]
-        else:
-            yield name[1:-1], value, ""
-
-
-def _value(tool: ToolSpec, key: str, said: str, affix: str, request: str) -> Any:
-    """One argument from the model's words: enum values as they are, everything else must stand in the
-    request.
-    """
-    spec = tool.properties.get(key)
-    if spec is None:
-        raise _Refusal(f"{tool.name}: {key} is not an argument of this tool", words.decline(), "decline")
-    if "enum" in spec:
-        return said
-    kind = spec.get("type", "string")
-    if kind == "boolean":
-        return said == "true"
-    number = kind in ("integer", "number")
-    found = ground.find(said, request, key=key, number=number, effect=bool(tool.verbs))
-    if found is None:
-        raise _Refusal(
-            f"{tool.name}: {key} {said!r} does not stand in the request", words.question(tool, key)
-        )
-    if number:
-        value = words.number(found)
-        if value is None:
-            raise _Refusal(f"{tool.name}: {key} {said!r} is not a number", words.question(tool, key))
-        return value
-    if key == "expression":
-        expression = words.arithmetic(found)
-        if expression is None:
-            raise _Refusal(f"{tool.name}: {said!r} is not arithmetic", words.question(tool, key))
-        return expression
-    if affix and wants_pattern(spec):
-        bare = found.lstrip(".*")
-        return f"*.{bare}" if affix == SUFFIX else f"*{found}*"
-    if key == "unit" and found in (found.upper(), found.capitalize()):
-        return found.lower()  # systemd tells NGINX from nginx; who begins a sentence with a name does not
-    return found
+def _value(tool: ToolSpec, key: str, span: Span, text: str) -> Any:
+    """An argument from the words of its span."""
+    start, end = ground.whole(text, span.start, span.end)
+    said = text[start:end]
+    value: Any = said
+    if tool.properties[key].get("type") in ("integer", "number"):
+        value = words.number(_OPTION.sub("", said))
+    elif key == "expression":
+        value = words.arithmetic(said)
+    elif span.slot == "name.suffix":
+        value = f"*.{said.lstrip('.*')}"
+    elif span.slot == "name.part":
+        value = f"*{said}*"
+    elif key == "unit":
+        said = _OPTION.sub("", said)
+        # systemd tells NGINX from nginx; who begins a sentence with a name does not.
+        value = said.lower() if said in (said.upper(), said.capitalize()) else said
+    if value is None:
+        raise _Refusal(f"{tool.name}: {key} {said!r} makes no sense", words.question(tool, key))
+    return value

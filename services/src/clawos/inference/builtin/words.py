@@ -124,6 +124,13 @@ def decline() -> str:
     )
 
 
+def condition() -> str:
+    return (
+        "I act at once or not at all: I cannot wait, repeat or judge a condition. "
+        "What should I look at, or do, right now?"
+    )
+
+
 def leave() -> str:
     return "All right, I leave it as it is."
 
