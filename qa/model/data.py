@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from clawos.inference.builtin import ToolSpec
@@ -52,15 +52,15 @@ class Example:
 class Stream:
     """Endless examples from one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, misspelt: bool = True, more: Sequence[Phrase] = ()) -> None:
         self.rng = random.Random(seed)
         self.values = Values(self.rng)
-        self.noise = Noise(self.rng)
+        self.noise = Noise(self.rng, misspelt=misspelt)
         self.specs: dict[str, ToolSpec] = {tool.name: tool for tool in catalogue()}
         self.heldout = heldout_templates()
         self.dropped = 0
         self.by_kind: dict[str, list[Phrase]] = {}
-        for phrase in corpus():
+        for phrase in (*corpus(), *more):
             self.by_kind.setdefault(phrase.kind, []).append(phrase)
         self.weights = {kind: [phrase.weight for phrase in phrases] for kind, phrases in self.by_kind.items()}
         self.tools = sorted(kind for kind in self.by_kind if kind in self.specs)

@@ -74,10 +74,11 @@ def heldout() -> list[Item]:
     return items
 
 
-def seen_phrasings(tools: list[ToolSpec], count: int, seed: int = 99991) -> list[Item]:
+def seen_phrasings(tools: list[ToolSpec], count: int, *, misspelt: bool, seed: int = 99991) -> list[Item]:
     """Phrases of the training corpus with values and politeness of a stream that training did not draw."""
     items: list[Item] = []
-    for example in Stream(seed):
+    name = "seen, misspelt" if misspelt else "seen"
+    for example in Stream(seed, misspelt=misspelt):
         if example.kind in ("ask", "about", "talk", "leave", "no", "condition", "follow") or example.before:
             continue
         reply = parse(example.reading, Request(example.text), tools)
@@ -85,7 +86,7 @@ def seen_phrasings(tools: list[ToolSpec], count: int, seed: int = 99991) -> list
             calls = tuple(
                 (call.tool, json.dumps(dict(call.arguments), sort_keys=True)) for call in reply.calls
             )
-            items.append(Item(f"seen-{len(items)}", example.text, "seen", "calls", calls))
+            items.append(Item(f"seen-{len(items)}", example.text, name, "calls", calls))
         if len(items) == count:
             return items
     return items
@@ -244,7 +245,9 @@ def main() -> None:
 
     tools = catalogue()
     items = heldout()
-    items += derived(items) + seen_phrasings(tools, options.seen)
+    items += derived(items)
+    for misspelt in (False, True):
+        items += seen_phrasings(tools, options.seen, misspelt=misspelt)
     if options.outside:
         items += outside(options.outside)
     try:

@@ -59,8 +59,8 @@ def gerund(verb: str) -> str:
 class Noise:
     """Roughens words from one random stream. It never touches a value."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+    def __init__(self, rng: random.Random, *, misspelt: bool = True) -> None:
+        self.rng, self.misspelt = rng, misspelt
 
     def roughen(self, text: str) -> str:
         rng = self.rng
@@ -68,7 +68,7 @@ class Noise:
             return text
         words = text.split(" ")
         # Some people misspell much, most do hardly.
-        rate = rng.choice([0.0, 0.0, 0.03, 0.08, 0.2])
+        rate = rng.choice([0.0, 0.0, 0.03, 0.08, 0.2]) if self.misspelt else 0.0
         for i, word in enumerate(words):
             if word in SYNONYM and rng.random() < 0.12:
                 words[i] = rng.choice(SYNONYM[word])

@@ -12,7 +12,7 @@ import pytest
 from clawos.inference.builtin import Request, parse
 from clawos.inference.builtin.labels import NO, NONE, CallLabel, is_call
 from clawos.inference.builtin.split import words
-from qa.model import requests
+from qa.model import corrections, requests
 from qa.model.corpus import blank, catalogue, corpus, heldout_templates
 from qa.model.data import Stream
 from qa.model.noise import gerund, past
@@ -76,6 +76,32 @@ def test_labels_name_tools_and_their_arguments() -> None:
             assert {*parsed.fixed, *parsed.spoken, *parsed.inherited} <= properties[parsed.tool], label
         if first == NO:
             assert example.reading.spans == ()
+
+
+def test_corrections_become_phrases(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.jsonl"
+    lines: list[tuple[str, list[tuple[str, dict[str, str]]]]] = [
+        ("bounce the web server nginx", [("unit.restart", {"unit": "nginx"})]),
+        ("errors of sshd please", [("journal.show", {"unit": "sshd", "priority": "error"})]),
+        ("bounce the web server", [("unit.restart", {"unit": "nginx"})]),
+        ("no such tool", [("no.tool", {})]),
+        ("stop a and b", [("unit.stop", {"unit": "a"}), ("unit.stop", {"unit": "b"})]),
+    ]
+    path.write_text(
+        "".join(
+            json.dumps({"text": text, "calls": [{"tool": t, "args": a} for t, a in calls], "was": []}) + "\n"
+            for text, calls in lines
+        )
+    )
+    phrases = corrections.read(path, {tool.name: tool for tool in TOOLS})
+    assert [(phrase.kind, phrase.template) for phrase in phrases] == [
+        ("unit.restart", "bounce the web server {unit}"),
+        ("journal.show", "errors of {unit} please"),
+        ("multi", "stop {unit} and {unit2}"),
+    ]
+    assert phrases[1].target == (("journal.show", {"unit": "{unit}", "priority": "error"}),)
+    texts = {example.text for example in islice(Stream(3, more=phrases * 50), 2000)}
+    assert any("web server" in text for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from clawos.inference.builtin.labels import NONE, OUTSIDE
 from clawos.inference.builtin.split import words
+from qa.model.corpus import catalogue
+from qa.model.corrections import read as read_corrections
 from qa.model.data import SLOTS, Example, Stream
 from qa.model.net import Net, pretrained
 from qa.model.tokens import Encoder, cut, read
@@ -105,11 +107,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True, help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
-    parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate")
+    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--tokens", type=int, default=3072, help="tokens in a batch")
+    parser.add_argument("--rate", type=float, default=3e-4, help="highest learning rate")
     parser.add_argument("--drop", type=float, default=0.1)
     parser.add_argument("--vocab", type=int, default=9500)
+    parser.add_argument("--corrections", type=Path, help="what a user put right, as clawsh keeps it")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
 
@@ -135,7 +138,9 @@ def main() -> None:
         fused=True,
     )
     log = (options.out / "log.jsonl").open("w")
-    source = batches(Stream(options.seed), encoder, number, options.tokens)
+    tools = {tool.name: tool for tool in catalogue()}
+    more = read_corrections(options.corrections, tools) if options.corrections else ()
+    source = batches(Stream(options.seed, more=more), encoder, number, options.tokens)
     began, seen, sums = time.monotonic(), 0, [0.0, 0.0, 0.0]
     warm = max(1, options.steps // 20)
     net.train()

@@ -152,6 +152,8 @@ class Values:
         rng = self.rng
         shape = rng.random()
         stem = rng.choice(self.words) if rng.random() < 0.4 else self.stem()
+        if rng.random() < 0.06:
+            stem = rng.choice(string.ascii_lowercase)  # as in copy a.txt to b.txt
         if shape < 0.82:
             return f"{stem}.{rng.choice(self.extensions)}"
         if shape < 0.87:

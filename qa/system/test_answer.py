@@ -69,6 +69,13 @@ def test_plan_runs_nothing(user: Run, root: Run) -> None:
         ("what is my ip address?", "network.show"),
         ("which kernel version is this?", "system.version"),
         ("what is 12 * 34?", "math.eval"),
+        ("which disks are there?", "disk.list"),
+        ("how big is /etc?", "directory.size"),
+        ("who owns /etc/passwd?", "file.info"),
+        ("sha256 of /etc/hostname", "file.hash"),
+        ("list the user accounts", "user.list"),
+        ("who is logged in?", "user.sessions"),
+        ("how long did booting take?", "system.boot"),
     ],
 )
 def test_each_kind_of_question(user: Run, request_text: str, tool: str) -> None:
@@ -139,3 +146,23 @@ def test_agent_down_is_said_plainly(user: Run, root: Run) -> None:
 def test_the_manual_is_there(root: Run, user: Run) -> None:
     assert "the shell of ClawOS" in root("man clawsh").text
     assert "the shell of ClawOS" in user("-c", "!man clawsh").text
+
+
+def test_a_request_leans_on_the_one_before(user: Run) -> None:
+    assert user("--session", "lean", "-c", "is dbus running?").status == 0
+    done = user("--json", "--session", "lean", "-c", "and polkit?")
+    calls = [(e["tool"], e["args"]) for e in json_lines(done.text) if e["type"] == "tool_call"]
+    assert calls == [("unit.status", {"unit": "polkit"})]
+
+
+def test_two_calls_of_one_request(user: Run) -> None:
+    done = user("--json", "-c", "what time is it and how much memory is free?")
+    calls = [e["tool"] for e in json_lines(done.text) if e["type"] == "tool_result" and e["ok"]]
+    assert calls == ["time.now", "memory.usage"]
+
+
+def test_what_depends_on_something_is_a_question(user: Run) -> None:
+    done = user("--json", "-c", "restart dbus if it is down")
+    events = json_lines(done.text)
+    assert [e for e in events if e["type"] == "tool_call"] == []
+    assert "I act at once or not at all" in "".join(str(e["text"]) for e in events if e["type"] == "text")

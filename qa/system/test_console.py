@@ -83,13 +83,41 @@ def test_there_is_no_harness_door(fresh: Machine) -> None:
 
 def test_enter_alone_approves_nothing(console: Console) -> None:
     console.type("restart clawos-inference")
-    console.expect(r"This changes something: unit\.restart", PROMPT_S)
-    console.expect(r"lways in this shell: ", 60)
+    console.expect(r"This changes something:", PROMPT_S)
+    assert "clawos-inference" in console.expect(r"lways in this shell: ", 60)
     time.sleep(3)  # what is typed in the moment after the question is dropped
     console.type("")
     console.expect(r"lways in this shell: ", 60)
     console.type("n")
     console.expect(r"refused: this call did not run", 60)
+
+
+def settle() -> None:
+    """What is typed in the moment after a question is dropped."""
+    time.sleep(3)
+
+
+def test_a_call_is_edited_and_the_correction_kept(console: Console) -> None:
+    console.type("/corrections on")
+    console.expect(r"are kept; 0 in ", 60)
+    console.expect(r"claw@clawos>", 60)
+    console.type("make a folder called photos")
+    console.expect(r"lways in this shell: ", PROMPT_S)
+    settle()
+    console.type("e")
+    console.expect(r"path = ", 60)
+    settle()
+    console.type("-2026")
+    assert "photos-2026" in console.expect(r"lways in this shell: ", 60)
+    settle()
+    console.type("y")
+    console.expect(r"Made the directory photos-2026", 60)
+    console.expect(r"claw@clawos>", 60)
+    console.type("/corrections show")
+    console.expect(r"was directory\.create path=photos\b(?!-)", 60)
+    console.expect(r"is  directory\.create path=photos-2026", 60)
+    console.type("what is in photos-2026")
+    console.expect(r"total 0", PROMPT_S)
 
 
 def test_ctrl_c_ends_the_work_and_not_the_shell(console: Console) -> None:
@@ -122,3 +150,40 @@ def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> No
     console.expect(r"uid=0\s+\$ ", 120)
     console.type("exit")
     console.expect(r"login: ", 60)
+
+
+def test_settings_and_power_are_changed_by_asking(console: Console, fresh: Machine) -> None:
+    log_in(console)
+    console.type("set the time zone to vienna")
+    console.expect(r"lways in this shell: ", PROMPT_S)
+    settle()
+    console.type("y")
+    console.expect(r"The time zone is Europe/Vienna", 120)
+    console.type("rename this machine to falcon")
+    console.expect(r"lways in this shell: ", PROMPT_S)
+    settle()
+    console.type("y")
+    console.expect(r"This machine is called falcon", 120)
+    console.type("shut down the machine")
+    console.expect(r"DANGEROUS", PROMPT_S)
+    console.expect(r"lways in this shell: ", 60)
+    settle()
+    console.type("y")
+    console.expect(r"Power down", 300)
+    deadline = time.monotonic() + 60
+    while fresh.pid is not None and time.monotonic() < deadline:
+        time.sleep(1)
+    assert fresh.pid is None
+    # Both are there after the next boot.
+    fresh.start()
+    console = Console(fresh.guest.socket("console.sock"))
+    try:
+        console.expect(r"falcon login: ", 300)
+        console.type("claw")
+        console.expect(r"Password: ", 60)
+        console.type(PASSWORD)
+        console.expect(r"claw@falcon>", PROMPT_S)
+        console.type("!date +%Z-; cat /etc/timezone; readlink /etc/localtime")
+        console.expect(r"Europe/Vienna", PROMPT_S)
+    finally:
+        console.close()

@@ -153,6 +153,66 @@ def test_user_of_the_unit_tools_may_restart_a_service(root: Run) -> None:
     assert root("systemd-run --wait true 2>&1").status == 0, "positive control: root may run transient units"
 
 
+def as_user(name: str) -> str:
+    return f"setpriv --reuid={name} --clear-groups --regid={name}"
+
+
+LOGIN1 = "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
+SYSTEMD1 = "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
+
+
+@pytest.mark.parametrize("method", ["CanPowerOff", "CanReboot"])
+def test_user_of_the_power_tools_may_end_the_machine(root: Run, method: str) -> None:
+    assert root(f"{as_user('clawos-power')} {LOGIN1} {method}").text.strip() == 's "yes"'
+    assert root(f"{as_user('clawos-sandbox')} {LOGIN1} {method}").text.strip() != 's "yes"'
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{LOGIN1} Suspend b false",
+        f"{LOGIN1} TerminateUser u 0",
+        f"{SYSTEMD1} PowerOff",
+        f"{SYSTEMD1} StopUnit ss clawos-agent.service replace",
+        "timedatectl --no-ask-password set-timezone UTC",
+        "hostnamectl --no-ask-password hostname x",
+    ],
+)
+def test_user_of_the_power_tools_may_do_no_more(root: Run, command: str) -> None:
+    done = root(f"{as_user('clawos-power')} timeout 60 {command} 2>&1")
+    assert done.status not in (0, 124), done.text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{LOGIN1} PowerOff b false",
+        f"{SYSTEMD1} Reboot",
+        "busctl call org.freedesktop.timedate1 /org/freedesktop/timedate1 org.freedesktop.timedate1"
+        " SetTime xbb 0 0 0",
+        "busctl call org.freedesktop.hostname1 /org/freedesktop/hostname1 org.freedesktop.hostname1"
+        " SetPrettyHostname sb x 0",
+    ],
+)
+def test_user_of_the_settings_tools_may_do_no_more(root: Run, command: str) -> None:
+    done = root(f"{as_user('clawos-settings')} timeout 60 {command} 2>&1")
+    assert done.status not in (0, 124), done.text
+
+
+def test_user_of_the_settings_tools_sets_zone_and_name(root: Run) -> None:
+    before = root("readlink /etc/localtime; hostname").text.split()
+    tool = f"{as_user('clawos-settings')} /usr/lib/clawos/tools/settings"
+    try:
+        assert "Asia/Tokyo" in root(f"{tool} time-zone tokyo").text
+        assert root(f"{tool} host-name kestrel").status == 0
+        assert root("readlink /etc/localtime; hostname").text.split() == [
+            "../usr/share/zoneinfo/Asia/Tokyo",
+            "kestrel",
+        ]
+    finally:
+        root(f"timedatectl set-timezone UTC; hostnamectl hostname {before[1]}")
+
+
 def test_apparmor_refused_nothing_that_our_services_need(root: Run) -> None:
     """After all the tests above; what they provoke themselves runs as root, outside any unit of ours."""
     denied = root("journalctl -b -k -o cat --grep 'apparmor=\"DENIED\"' | grep -v fsuid=0").text

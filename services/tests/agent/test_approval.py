@@ -306,3 +306,68 @@ async def test_reader_that_stands_still_holds_nobody_up(
     (status,) = await world.client.call("Status")
     assert json.loads(status)["sessions"] == 1
     os.close(unread)
+
+
+async def _edited(
+    client: Client, args: dict[str, Any], decision: str = "yes"
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A turn whose question is answered with other arguments, or as asked where those are refused."""
+    events: list[dict[str, Any]] = []
+    refused: list[str] = []
+    fd = await client.start("delete it", interactive=True)
+    async with asyncio.timeout(20):
+        async for event in read_json_lines(fd):
+            events.append(event)
+            if event["type"] != "approval_required":
+                continue
+            try:
+                await client.approve(event["call"], decision, args)
+            except RemoteError as error:
+                refused.append(error.error_name.rpartition(".")[2])
+                await client.approve(event["call"], decision)
+    return events, refused
+
+
+async def test_a_call_runs_with_the_arguments_that_the_user_gave_it(make_world: MakeWorld) -> None:
+    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
+    events, _ = await _edited(world.client, {"path": "b.txt"})
+    announced = [e["args"]["path"] for e in events if e["type"] == "tool_call"]
+    assert announced == ["a.txt", "b.txt"]
+    assert [ran.spec["argv"][-1] for ran in world.sandbox.ran] == ["b.txt"]
+    history = await world.client.history()
+    assert [m["tool_calls"] for m in history if "tool_calls" in m] == [
+        [{"tool": "file.delete", "args": {"path": "b.txt"}}]
+    ]
+    assert [m["edited_from"] for m in history if "edited_from" in m] == [{"path": "a.txt"}]
+
+
+async def test_what_the_user_changed_is_what_the_model_reads_later(make_world: MakeWorld) -> None:
+    calls = [tool_call("time.now"), tool_call("file.delete", path="a.txt")]
+    inference = FakeInference([calls, [text("ok")]])
+    world = await make_world(inference)
+    await _edited(world.client, {"path": "b.txt"})
+    read = inference.requests[-1]["messages"]
+    assert [c["args"] for m in read for c in m.get("tool_calls", ())] == [{}, {"path": "b.txt"}]
+
+
+async def test_arguments_of_the_users_are_checked_as_a_models_are(make_world: MakeWorld) -> None:
+    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
+    for wrong in ({"path": ""}, {"path": 3}, {}, {"path": "x", "force": True}):
+        world.model.script = [[tool_call("file.delete", path="a.txt")]]
+        events, refused = await _edited(world.client, wrong)
+        assert refused == ["ArgumentsInvalid"]
+        assert events[-1]["status"] == "done"
+    assert {ran.spec["argv"][-1] for ran in world.sandbox.ran} == {"a.txt"}
+
+
+async def test_always_covers_what_ran_and_not_what_was_asked(make_world: MakeWorld) -> None:
+    script = [tool_call("file.delete", path="a.txt")]
+    world = await make_world(FakeInference([script, script], SINGLE_SHOT))
+    await _edited(world.client, {"path": "b.txt"}, "always")
+    assert len(_asked(await _answering(world.client, "delete it", "no"))) == 1
+
+
+async def test_the_question_in_words_comes_from_the_manifest(make_world: MakeWorld) -> None:
+    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
+    events = await _answering(world.client, "delete it", "no")
+    assert [e["asks"] for e in events if e["type"] == "approval_required"] == ["delete {path}"]

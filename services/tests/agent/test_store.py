@@ -140,15 +140,14 @@ async def test_older_layout_is_migrated_and_a_broken_step_leaves_it_whole(
     store = await _store(tmp_path)
     session = await store.open_session(7, "default", False, 8, 8)
     await store.close()
-    monkeypatch.setattr(
-        schema, "STEPS", (*schema.STEPS, "ALTER TABLE session ADD label TEXT; SELECT * FROM no;")
-    )
+    steps = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", (*steps, "ALTER TABLE session ADD label TEXT; SELECT * FROM no;"))
     with pytest.raises(sqlite3.OperationalError):
         schema.connect(path)
-    monkeypatch.setattr(schema, "STEPS", (schema.STEPS[0], "ALTER TABLE session ADD label TEXT DEFAULT 'x';"))
+    monkeypatch.setattr(schema, "STEPS", (*steps, "ALTER TABLE session ADD label TEXT DEFAULT 'x';"))
     db = schema.connect(path)
     assert db.execute("SELECT id, label FROM session").fetchall() == [(session.id, "x")]
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(steps) + 1,)
     db.close()
 
 
@@ -220,3 +219,14 @@ async def test_end_of_a_call_is_its_result_in_the_conversation(tmp_path: Path) -
     assert (last["state"], last["exit_code"], last["content"]) == ("failed", 3, "no clock")
     assert last["time"].endswith("+00:00")
     await store.close()
+
+
+async def test_the_first_layout_gains_the_column_of_edits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as first:
+        first.setattr(schema, "STEPS", schema.STEPS[:1])
+        schema.connect(tmp_path / "agent.db").close()
+    db = schema.connect(tmp_path / "agent.db")
+    assert db.execute("SELECT asked FROM call").fetchall() == []
+    db.close()

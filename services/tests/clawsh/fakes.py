@@ -47,6 +47,12 @@ class NoSuchSession(ClawError):
     name = "NoSuchSession"
 
 
+class ArgumentsInvalid(ClawError):
+    """As the agent's."""
+
+    name = "ArgumentsInvalid"
+
+
 class Turn:
     """One scripted turn, writing its events."""
 
@@ -55,6 +61,7 @@ class Turn:
         self.cancelled = asyncio.Event()
         self.answer = asyncio.Event()
         self.decision = ""
+        self.args: dict[str, Any] | None = None
 
     async def send(self, kind: str, **fields: Any) -> None:
         await self.writer.send_json({"type": kind, "turn": self.id, **fields})
@@ -84,9 +91,13 @@ class Turn:
         await self.send("done", status=status, model="fake", prompt_tokens=1, completion_tokens=1, **times)
 
 
+ASKS = {"unit.restart": "restart {unit}", "file.delete": "delete {path}"}
+
+
 async def _approved(turn: Turn, tool: str, args: dict[str, Any], safety: str) -> None:
     await turn.call(tool, args, safety)
-    await turn.send("approval_required", call="c1", tool=tool, args=args, summary=tool, **{"class": safety})
+    fields = {"call": "c1", "tool": tool, "args": args, "summary": tool, "class": safety}
+    await turn.send("approval_required", **fields, asks=ASKS.get(tool, ""))
     if not turn.interactive:
         return await turn.done("approval_needed")
     cancelled = asyncio.ensure_future(turn.cancelled.wait())
@@ -96,6 +107,8 @@ async def _approved(turn: Turn, tool: str, args: dict[str, Any], safety: str) ->
         return await turn.done("interrupted")
     if turn.decision == "no":
         return await turn.done("refused")
+    if turn.args is not None:
+        await turn.call(tool, turn.args, safety)
     await turn.result(tool, f"ran after {turn.decision}\n")
     return await turn.done()
 
@@ -255,6 +268,9 @@ class FakeAgent(Interface):
     async def approve(self, session: Str, answer: Str) -> None:
         self._record("Approve", **json.loads(answer))
         turn = self._turns[session]
+        turn.args = json.loads(answer).get("args")
+        if turn.args and "bad" in turn.args.values():
+            raise ArgumentsInvalid("unit: must not be bad", "give another value")
         turn.decision = json.loads(answer)["decision"]
         turn.answer.set()
 

@@ -75,8 +75,9 @@ def test_no_color_means_no_colour(terminal: Start, log: Log) -> None:
 def test_asks_before_a_cautious_call(terminal: Start, log: Log, answer: str, decision: str) -> None:
     t = terminal().prompt()
     t.type("restart nginx\r")
-    t.expect("unit = nginx")
-    t.expect(QUESTION)
+    t.expect("restart")
+    t.expect("This changes something:")
+    assert "nginx" in t.expect(QUESTION)
     settled()
     t.type(f"{answer}\r")
     t.expect("refused" if decision == "no" else f"ran after {decision}")
@@ -109,6 +110,127 @@ def test_what_was_typed_before_the_question_does_not_count(terminal: Start, log:
     assert not log.calls("Approve")
     t.type("n\r")
     t.expect("refused")
+
+
+def test_the_question_is_a_sentence_with_its_values_in_bold(terminal: Start, log: Log) -> None:
+    t = terminal().prompt()
+    t.type("restart nginx\r")
+    t.expect("restart \x1b[1mnginx\x1b[0m? ")
+    t.expect("[y]es  [n]o  [e]dit  [a]lways in this shell")
+
+
+def test_a_call_can_be_edited_before_it_runs(terminal: Start, log: Log) -> None:
+    t = terminal().prompt()
+    t.type("restart ngin\r")
+    t.expect(QUESTION)
+    settled()
+    t.type("e\r")
+    t.expect("unit = ")
+    settled()
+    t.type("x\r")  # the cursor stands behind what is there
+    t.expect("\x1b[1mnginx\x1b[0m? ")
+    t.expect(QUESTION)
+    assert not log.calls("Approve")
+    settled()
+    t.type("y\r")
+    t.expect("unit=nginx")
+    t.expect("ran after yes")
+    assert [(c["decision"], c["args"]) for c in log.calls("Approve")] == [("yes", {"unit": "nginx"})]
+
+
+@pytest.mark.parametrize("key", [CTRL_C, CTRL_D])
+def test_leaving_the_edit_asks_again_with_what_was(terminal: Start, log: Log, key: str) -> None:
+    t = terminal().prompt()
+    t.type("restart nginx\r")
+    t.expect(QUESTION)
+    settled()
+    t.type("e\r")
+    t.expect("unit = ")
+    settled()
+    t.type("\x15" + key)  # Ctrl-U: Ctrl-D leaves an empty line only
+    t.expect("as it was")
+    t.expect("nginx")
+    t.expect(QUESTION)
+    settled()
+    t.type("y\r")
+    t.expect("ran after yes")
+    assert "args" not in log.calls("Approve")[0]
+
+
+def test_an_edit_that_the_agent_refuses_asks_again(terminal: Start, log: Log) -> None:
+    t = terminal().prompt()
+    t.type("restart x\r")
+    t.expect(QUESTION)
+    settled()
+    t.type("e\r")
+    t.expect("unit = ")
+    settled()
+    t.type("\x7fbad\r")
+    t.expect(QUESTION)
+    settled()
+    t.type("y\r")
+    t.expect("must not be bad")
+    t.expect(QUESTION)
+    settled()
+    t.type("n\r")
+    t.expect("refused")
+
+
+def test_on_a_dumb_terminal_enter_keeps_a_value(terminal: Start, log: Log) -> None:
+    t = terminal(TERM="dumb").prompt()
+    t.type("restart nginx\n")
+    for answer in ("\n", "redis\n"):
+        t.expect(QUESTION)
+        settled()
+        t.type("e\n")
+        t.expect("unit = [nginx] ")
+        t.type(answer)
+    t.expect("restart redis? ")
+    settled()
+    t.type("y\n")
+    t.expect("ran after yes")
+    assert log.calls("Approve")[0]["args"] == {"unit": "redis"}
+
+
+def test_corrections_are_kept_only_where_they_are_wanted(terminal: Start, log: Log) -> None:
+    t = terminal(TERM="dumb").prompt()
+
+    def edit(word: str) -> None:
+        t.type("restart nginx\n")
+        t.expect(QUESTION)
+        settled()
+        t.type("e\n")
+        t.expect("unit = [nginx] ")
+        t.type(f"{word}\n")
+        t.expect(QUESTION)
+        settled()
+        t.type("y\n")
+        t.expect("ran after yes")
+        t.prompt()
+
+    edit("first")
+    t.type("/corrections\n")
+    t.expect("are not kept; 0 in ")
+    t.prompt().type("/corrections on\n")
+    t.expect("are kept; 0 in ")
+    t.prompt()
+    edit("second")
+    t.type("/corrections show\n")
+    shown = t.expect("is  unit.restart unit=second")
+    assert "restart nginx" in shown
+    assert "was unit.restart unit=nginx" in shown
+    t.prompt().type("/corrections path\n")
+    t.expect("corrections.jsonl")
+    t.prompt().type("/corrections off\n")
+    t.expect("are not kept; 1 in ")
+    t.prompt()
+    edit("third")
+    t.type("/corrections\n")
+    t.expect("are not kept; 1 in ")
+    t.prompt().type("/corrections clear\n")
+    t.expect("are not kept; 0 in ")
+    t.prompt().type("/corrections maybe\n")
+    t.expect("means nothing")
 
 
 @pytest.mark.parametrize(("key", "what"), [(CTRL_D, "refused"), (CTRL_C, "interrupted")])

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from clawos.agent.events import ApprovalRequired, CallAnnounced, Failure, Status, ToolOutput, ToolResult
 from clawos.agent.kit import Kit
@@ -46,19 +46,24 @@ class Caller:
         self._session = session
         self._kit = kit
         self._interactive = interactive
-        self._waiting: tuple[_Prepared, asyncio.Future[Word]] | None = None
+        self._waiting: tuple[_Prepared, asyncio.Future[tuple[Word, _Prepared]]] | None = None
 
-    def answer(self, peer: Peer, call: str, word: Word) -> None:
-        """Raises BadRequest when this call does not wait for an answer."""
+    def answer(self, peer: Peer, call: str, word: Word, arguments: dict[str, Any] | None = None) -> None:
+        """Take the user's word, and the arguments that the user changed, which are checked as a model's are.
+
+        Raises BadRequest when this call does not wait for an answer, ArgumentsInvalid.
+        """
         if self._waiting is None or self._waiting[0].call.id != call or self._waiting[1].done():
             raise BadRequest(
                 f"no call {call[:32]!r} waits for an answer", "it may have been answered already"
             )
         prepared, waiting = self._waiting
+        if arguments is not None:
+            prepared = self._prepare(NewCall(prepared.call.id, prepared.call.tool, arguments))
         if word == "always":
             manifest = prepared.tool.manifest
             self._session.approve_always(peer, manifest.name, manifest.safety, prepared.call.arguments)
-        waiting.set_result(word)
+        waiting.set_result((word, prepared))
 
     async def announce(self, call: NewCall) -> str:
         """Tell of a call that will not run. Raises ToolUnknown and ArgumentsInvalid. Returns its summary."""
@@ -81,10 +86,16 @@ class Caller:
         await self._tell(prepared)
         match self._decide(prepared):
             case Decision.REFUSE:
-                await self._tell(prepared, ApprovalRequired)
+                await self._ask(prepared)
                 return Status.APPROVAL_NEEDED
-            case Decision.ASK if not await self._approved(prepared):
-                return Status.REFUSED
+            case Decision.ASK:
+                approved = await self._approved(prepared)
+                if approved is None:
+                    return Status.REFUSED
+                if approved.call.arguments != prepared.call.arguments:
+                    await self._turn.edited(approved.call)
+                    await self._tell(approved)
+                prepared = approved
         return await self._run(prepared)
 
     def _prepare(self, call: NewCall) -> _Prepared:
@@ -101,42 +112,51 @@ class Caller:
         approved = self._session.approved(self._peer, manifest.name, manifest.safety, arguments)
         return decide(manifest.safety, approved=approved, interactive=self._interactive, plan=False)
 
-    async def _tell(self, prepared: _Prepared, kind: type[CallAnnounced] = CallAnnounced) -> None:
-        await self._turn.emit(
-            kind(
-                turn=self._turn.id,
-                call=prepared.call.id,
-                tool=prepared.call.tool,
-                args=prepared.call.arguments,
-                safety=prepared.tool.manifest.safety,
-                summary=prepared.summary,
-            )
-        )
+    async def _tell(self, prepared: _Prepared) -> None:
+        await self._turn.emit(CallAnnounced(**self._fields(prepared)))
 
-    async def _approved(self, prepared: _Prepared) -> bool:
-        """Ask and wait; raises TimeoutError when nobody answers."""
-        waiting: asyncio.Future[Word] = asyncio.get_running_loop().create_future()
+    async def _ask(self, prepared: _Prepared) -> None:
+        await self._turn.emit(ApprovalRequired(**self._fields(prepared), asks=prepared.tool.manifest.asks))
+
+    def _fields(self, prepared: _Prepared) -> dict[str, Any]:
+        return {
+            "turn": self._turn.id,
+            "call": prepared.call.id,
+            "tool": prepared.call.tool,
+            "args": prepared.call.arguments,
+            "safety": prepared.tool.manifest.safety,
+            "summary": prepared.summary,
+        }
+
+    async def _approved(self, prepared: _Prepared) -> _Prepared | None:
+        """Ask and wait. Returns the call as the user wants it, None for no; raises TimeoutError when nobody
+        answers.
+        """
+        waiting: asyncio.Future[tuple[Word, _Prepared]] = asyncio.get_running_loop().create_future()
         self._waiting = (prepared, waiting)
         left_s = self._turn.pause_clock()
         try:
             await self._turn.enter(State.PAUSED)
-            await self._tell(prepared, ApprovalRequired)
+            await self._ask(prepared)
             async with asyncio.timeout(self._kit.config.approval_timeout_s):
-                word = await waiting
+                word, approved = await waiting
         finally:
             self._waiting = None
             self._turn.resume_clock(left_s)
+        edited = approved.call.arguments != prepared.call.arguments
         log.info(
-            "call %s: the user said %s",
+            "call %s: the user said %s%s",
             prepared.call.id,
             word,
+            " to a call of their own arguments" if edited else "",
             extra={
                 "CLAWOS_CALL": prepared.call.id,
                 "CLAWOS_TOOL": prepared.call.tool,
                 "CLAWOS_DECISION": word,
+                "CLAWOS_EDITED": str(int(edited)),
             },
         )
-        return word != "no"
+        return approved if word != "no" else None
 
     async def _run(self, prepared: _Prepared) -> Status:
         call, turn = prepared.call, self._turn

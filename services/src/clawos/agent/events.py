@@ -49,6 +49,9 @@ class CallAnnounced(Event, frozen=True, tag="tool_call"):
 class ApprovalRequired(CallAnnounced, frozen=True, tag="approval_required"):
     """The call that was announced waits for the user's word."""
 
+    asks: str
+    """The question in words, `delete {path}`, its values left out; "" where the tool has none."""
+
 
 class ToolOutput(Event, frozen=True, tag="tool_output"):
     """A piece of output, as the tool wrote it; whoever shows it on a terminal escapes it."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from clawos.agent.template import Argv, placeholders, required_placeholders
+from clawos.agent.template import Argv, placeholders, required_placeholders, words_of
 from clawos.core.parse import Record
 
 
@@ -123,6 +123,9 @@ class Manifest(Record, frozen=True):
     seccomp: SystemName
     arguments: Arguments
     verbs: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
+    asks: Annotated[
+        str, Meta(max_length=200, description="the question before a call, as `delete {path}`")
+    ] = ""
     permissions: Permissions = Permissions()
 
     def __post_init__(self) -> None:
@@ -145,6 +148,8 @@ class Manifest(Record, frozen=True):
             raise ValueError(f"argv uses arguments that are not declared: {', '.join(sorted(unknown))}")
         if unused := declared - used:
             raise ValueError(f"argv does not use the arguments {', '.join(sorted(unused))}")
+        if unknown := words_of(self.asks) - set(self.arguments.required):
+            raise ValueError(f"asks uses what is no required argument: {', '.join(sorted(unknown))}")
         if bare := required_placeholders(self.argv) - set(self.arguments.required):
             raise ValueError(
                 f"{', '.join(sorted(bare))} may be absent: put it into an inner list or require it"

@@ -55,6 +55,9 @@ STEPS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX call_turn ON call (turn);
     """,
+    """
+    ALTER TABLE call ADD COLUMN asked TEXT;  -- the model's arguments, where the user changed them
+    """,
 )
 
 

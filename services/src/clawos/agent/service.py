@@ -50,6 +50,8 @@ class ApproveRequest(Record, frozen=True):
 
     call: str
     decision: Literal["yes", "no", "always"]
+    args: dict[str, Any] | None = None
+    """The arguments as the user changed them; None: as they were asked for."""
 
 
 class AgentService:
@@ -147,7 +149,7 @@ class AgentService:
         session = await self._session(peer, session_id)
         if session.turn is None:
             raise BadRequest("nothing waits for an answer in this session", "it may have timed out")
-        session.turn.answer(peer, answer.call, answer.decision)
+        session.turn.answer(peer, answer.call, answer.decision, answer.args)
 
     async def cancel(self, peer: Peer, session_id: str) -> None:
         """End the turn and the commands of a session; where nothing is under way, nothing happens."""

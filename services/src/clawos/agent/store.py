@@ -153,7 +153,7 @@ class SqliteStore:
         rows = await self._in_thread(
             lambda: self._db.execute(
                 "SELECT m.role, m.content, m.tool_calls, m.tool, m.call, m.time_ms, m.turn,"
-                " call.state, call.exit_code FROM message m LEFT JOIN call ON call.id = m.call"
+                " call.state, call.exit_code, call.asked FROM message m LEFT JOIN call ON call.id = m.call"
                 " WHERE m.session = ? ORDER BY m.id DESC LIMIT ?",
                 (session, last),
             ).fetchall()
@@ -175,6 +175,24 @@ class SqliteStore:
                 "INSERT INTO call (id, turn, position, tool, arguments, state)"
                 " VALUES (?, ?, ?, ?, ?, 'asked')",
                 [(c.id, turn, n, c.tool, to_json(c.arguments)) for n, c in enumerate(calls)],
+            )
+
+        await self._write(write)
+
+    async def edit_call(self, turn: str, call: str, arguments: dict[str, Any]) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            (position,) = db.execute("SELECT position FROM call WHERE id = ?", (call,)).fetchone()
+            message, asked = db.execute(
+                "SELECT id, tool_calls FROM message WHERE turn = ? AND role = 'assistant'"
+                " ORDER BY id DESC LIMIT 1",
+                (turn,),
+            ).fetchone()
+            calls = msgspec.json.decode(asked)
+            calls[position]["args"] = arguments
+            db.execute("UPDATE message SET tool_calls = ? WHERE id = ?", (to_json(calls), message))
+            db.execute(
+                "UPDATE call SET asked = coalesce(asked, arguments), arguments = ? WHERE id = ?",
+                (to_json(arguments), call),
             )
 
         await self._write(write)
@@ -268,12 +286,15 @@ def _entry(
     turn: str,
     state: str | None,
     exit_code: int | None,
+    asked: str | None,
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"role": role, "content": content, "turn": turn}
     if calls := msgspec.json.decode(tool_calls):
         entry["tool_calls"] = calls
     if call is not None:
         entry |= {"tool": tool, "call": call, "state": state, "exit_code": exit_code}
+    if asked is not None:
+        entry["edited_from"] = msgspec.json.decode(asked)
     return entry | {"time": datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")}
 
 

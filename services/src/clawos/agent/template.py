@@ -38,6 +38,11 @@ def required_placeholders(argv: Argv) -> frozenset[str]:
     return placeholders(tuple(e for e in argv if isinstance(e, str)))
 
 
+def words_of(sentence: str) -> frozenset[str]:
+    """Every argument that a sentence such as `delete {path}` names."""
+    return frozenset(_PLACEHOLDER.findall(sentence))
+
+
 def expand(argv: Argv, values: Mapping[str, str | int | float | bool]) -> tuple[str, ...]:
     """The argument vector. Raises ArgumentsInvalid for a value that no argument vector can hold."""
     words = {name: _word(name, value) for name, value in values.items()}

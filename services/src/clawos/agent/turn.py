@@ -8,7 +8,9 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from clawos.agent.answer import Answer
 from clawos.agent.answer import ask as ask_model
@@ -69,9 +71,30 @@ class Turn:
         self._final_state = final_state
         self._stop.set()
 
-    def answer(self, peer: Peer, call: str, decision: Literal["yes", "no", "always"]) -> None:
-        """The user's word on the call that waits for it. Raises BadRequest when that call does not wait."""
-        self._caller.answer(peer, call, decision)
+    def answer(
+        self,
+        peer: Peer,
+        call: str,
+        decision: Literal["yes", "no", "always"],
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        """The user's word on the call that waits for it, and its arguments if the user changed them.
+
+        Raises BadRequest when that call does not wait, ArgumentsInvalid.
+        """
+        self._caller.answer(peer, call, decision, arguments)
+
+    async def edited(self, call: NewCall) -> None:
+        """Keep a call as the user changed it: what the model reads from now on is what ran."""
+        history = self._session.history
+        assert history is not None
+        answer = next(at for at in reversed(range(len(history))) if history[at].role == "assistant")
+        calls = list(history[answer].tool_calls)
+        # The open calls are the last of the answer's.
+        at = len(calls) - len(self._open_calls) + [c.id for c in self._open_calls].index(call.id)
+        calls[at] = ToolCall(tool=call.tool, args=call.arguments)
+        history[answer] = msgspec.structs.replace(history[answer], tool_calls=tuple(calls))
+        await self._kit.store.edit_call(self.id, call.id, call.arguments)
 
     async def run(self) -> None:
         """Carry the turn out; never raises."""

@@ -68,8 +68,10 @@ class Agent:
         _, stdout, stderr, result = self._in_session("Exec", json.dumps({"command": command}), fds=(stdin,))
         return stdout, stderr, result
 
-    def approve(self, call: str, decision: str) -> None:
-        self.wire.room(AGENT, "Approve", self.session, json.dumps({"call": call, "decision": decision}))
+    def approve(self, call: str, decision: str, args: dict[str, Any] | None = None) -> None:
+        """Answer for a call, with arguments where the user changed them. Raises RemoteError."""
+        answer = {"call": call, "decision": decision} | ({"args": args} if args is not None else {})
+        self.wire.room(AGENT, "Approve", self.session, json.dumps(answer))
 
     def cancel(self) -> None:
         self.wire.room(AGENT, "Cancel", self.session)

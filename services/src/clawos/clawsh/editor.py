@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol
 
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
     from clawos.clawsh.history import History
 
     class Editor(Protocol):
@@ -28,10 +30,25 @@ def make_editor(screen: Sink, history: History, tools: Callable[[], list[str]]) 
     return PlainEditor(screen, history) if is_dumb() else rich_editor(history, tools)
 
 
+def edit_value(screen: Sink, prompt: str, value: str) -> str:
+    """A value as the user changes it; it stands there to begin with.
+
+    On a dumb terminal it is shown, and Enter alone keeps it. Raises KeyboardInterrupt and EOFError.
+    """
+    if is_dumb():
+        shown = value.replace("\n", "\\n")
+        return PlainEditor(screen, None).read(f"{prompt}[{shown}] ") or value
+    from prompt_toolkit.output import ColorDepth
+    from prompt_toolkit.shortcuts import PromptSession
+
+    session: PromptSession[str] = PromptSession(output=_output(), color_depth=ColorDepth.DEPTH_1_BIT)
+    return session.prompt(prompt, default=value)
+
+
 class PlainEditor:
     """The terminal's own line mode: for TERM=dumb, where every escape sequence would be litter."""
 
-    def __init__(self, screen: Sink, history: History) -> None:
+    def __init__(self, screen: Sink, history: History | None) -> None:
         self._screen, self._history = screen, history
         self._pending = b""
 
@@ -57,21 +74,19 @@ class PlainEditor:
                 self._pending += data
         line, _, self._pending = self._pending.partition(b"\n")
         text = line.decode(errors="replace")
-        self._history.append(text)
+        if self._history is not None:
+            self._history.append(text)
         return text
 
 
 def rich_editor(history: History, tools: Callable[[], list[str]]) -> Editor:
     """Line editing, history search, completion. Never asks the terminal a question: a serial line may not
     answer."""
-    import sys
-
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
     from prompt_toolkit.history import History as PromptHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.output import ColorDepth
-    from prompt_toolkit.output.vt100 import Vt100_Output
     from prompt_toolkit.shortcuts import CompleteStyle, PromptSession
 
     from clawos.clawsh.completion import complete
@@ -95,9 +110,6 @@ def rich_editor(history: History, tools: Callable[[], list[str]]) -> Editor:
     def _newline(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"), enable_bell=False)
-    output.enable_cpr = False  # the question where the cursor is, which a serial line may never answer
-
     session: PromptSession[str] = PromptSession(
         history=Kept(),
         completer=Tab(),
@@ -106,7 +118,7 @@ def rich_editor(history: History, tools: Callable[[], list[str]]) -> Editor:
         complete_in_thread=False,
         key_bindings=keys,
         color_depth=ColorDepth.DEPTH_1_BIT,
-        output=output,
+        output=_output(),
     )
 
     class RichEditor:
@@ -114,3 +126,13 @@ def rich_editor(history: History, tools: Callable[[], list[str]]) -> Editor:
             return session.prompt(prompt)
 
     return RichEditor()
+
+
+def _output() -> Vt100_Output:
+    import sys
+
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
+    output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"), enable_bell=False)
+    output.enable_cpr = False  # the question where the cursor is, which a serial line may never answer
+    return output

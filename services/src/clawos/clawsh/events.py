@@ -19,7 +19,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "state": {"state": str},
     "text": {"text": str},
     "tool_call": _CALL,
-    "approval_required": _CALL,
+    "approval_required": {**_CALL, "asks": str},
     "tool_output": {"call": str, "text": str},
     "tool_result": {
         "call": str,

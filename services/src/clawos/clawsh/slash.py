@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clawos.clawsh import exit_codes
 from clawos.clawsh.clean import clean, visible
+from clawos.clawsh.view import arguments
 from clawos.core.errors import ClawError
 
 TYPE_CHECKING = False
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from clawos.clawsh.corrections import Corrections
     from clawos.clawsh.shell import Shell
 
     Action = Callable[[Shell, str], int]
@@ -138,12 +140,55 @@ def quit_(shell: Shell, _argument: str) -> int:
     return exit_codes.DONE
 
 
+def corrections(shell: Shell, what: str) -> int:
+    from clawos.clawsh.corrections import Corrections
+
+    kept = Corrections()
+    try:
+        if what in ("on", "off"):
+            kept.want(what == "on")
+        elif what == "clear":
+            kept.clear()
+        elif what == "show":
+            shell.say(_corrections(kept))
+            return exit_codes.DONE
+        elif what == "path":
+            shell.say(kept.path)
+            return exit_codes.DONE
+        elif what:
+            raise SlashError(f"/corrections {what} means nothing", "try: /corrections on|off|show|clear|path")
+    except OSError as error:
+        raise SlashError(f"{kept.path}: {error.strerror}", "check your home") from None
+    found, _ = kept.load()
+    state = "are kept" if kept.wanted else "are not kept"
+    where = f"{len(found)} in {kept.path}"
+    shell.say(f"Calls that you edit {state}; {where}. They never leave this machine by themselves.")
+    return exit_codes.DONE
+
+
+def _corrections(kept: Corrections) -> str:
+    found, bad = kept.load()
+    lines = []
+    for one in found:
+        lines.append(visible(one["text"]))
+        for word, calls in (("was", one["was"]), ("is", one["calls"])):
+            lines += [f"  {word:<3} {visible(call['tool'])}{arguments(call['args'])}" for call in calls]
+    if bad:
+        lines.append(f"({bad} lines make no sense and are passed over)")
+    return "\n".join(lines) or "nothing was kept yet"
+
+
 COMMANDS: dict[str, tuple[str, str, Action]] = {
     "/help": ("", "show this", help_),
     "/tools": ("[NAME]", "list the tools, or describe one", tools),
     "/plan": ("TEXT", "show which calls a request would lead to, and run nothing", plan),
     "/model": ("[NAME]", "list the models, or use another (administrators)", model),
     "/history": ("", "show what was said in this session", history),
+    "/corrections": (
+        "[on|off|show|clear|path]",
+        "keep the calls that you edit, for training the model",
+        corrections,
+    ),
     "/output": ("", "show the last tools' output in full", output),
     "/clear": ("", "clear the screen", clear),
     "/rescue": ("", "a plain /bin/sh for administrators: run0, systemctl, journalctl", rescue),

@@ -8,14 +8,16 @@ import time
 
 from clawos.clawsh import exit_codes
 from clawos.clawsh.approval import ask
+from clawos.clawsh.clean import visible
 from clawos.clawsh.events import Event, EventInvalid
 from clawos.clawsh.interrupt import Interrupts
-from clawos.core.errors import ClawError
+from clawos.core.errors import PREFIX, ClawError, RemoteError
 from clawos.core.wire import Interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from clawos.clawsh.agent import Agent
     from clawos.clawsh.sink import Sink
@@ -41,7 +43,10 @@ def run(agent: Agent, view: View, text: str, *, plan: bool = False, person: Pers
         try:
             view.waiting("thinking")
             events = agent.ask(text, plan=plan, interactive=person is not None)
-            status = _follow(agent, view, events, person, interrupts)
+            changes = Changes()
+            status = _follow(agent, view, events, person, interrupts, changes)
+            if changes.edited and status == "done":
+                _keep(view, text, changes)
         except Interrupted:
             # Not known whether the agent had begun: a connection that is gone ends whatever it had.
             agent.forget()
@@ -54,7 +59,58 @@ def run(agent: Agent, view: View, text: str, *, plan: bool = False, person: Pers
         return exit_codes.OF_STATUS.get(status, exit_codes.FAILED)
 
 
-def _follow(agent: Agent, view: View, events: int, person: Person | None, interrupts: Interrupts) -> str:
+class Changes:
+    """The calls of a turn, as the model asked for them and as they ran."""
+
+    def __init__(self) -> None:
+        self.was: dict[str, dict[str, Any]] = {}
+        self.calls: dict[str, dict[str, Any]] = {}
+
+    @property
+    def edited(self) -> bool:
+        return self.was != self.calls
+
+    def see(self, event: Event) -> None:
+        """Take a call as announced; one that the user changed is announced again."""
+        call = {"tool": event["tool"], "args": event["args"]}
+        self.was.setdefault(event["call"], call)
+        self.calls[event["call"]] = call
+
+
+def _keep(view: View, text: str, changes: Changes) -> None:
+    from clawos.clawsh.corrections import Corrections
+
+    corrections = Corrections()
+    if not corrections.wanted:
+        return
+    try:
+        corrections.keep(text, list(changes.calls.values()), list(changes.was.values()))
+    except OSError as error:
+        words = f"the correction was not kept: {error.strerror or error}"
+        view.fail("org.clawos.Error.Unavailable", words, "see /corrections")
+
+
+def _answer(agent: Agent, event: Event, person: Person, interrupts: Interrupts) -> None:
+    """Ask, until there is an answer that the agent takes, or a Ctrl-C that is still to be read."""
+    edited = None
+    while True:
+        answer = ask(event, person.screen, person.keyboard, interrupts, edited)
+        if answer is None:
+            return
+        try:
+            agent.approve(event["call"], answer.decision, answer.args)
+        except RemoteError as error:
+            if error.error_name != f"{PREFIX}ArgumentsInvalid":
+                raise
+            edited = answer.args
+            person.screen.line(f"  {visible(error.message)}", "bad")
+        else:
+            return
+
+
+def _follow(
+    agent: Agent, view: View, events: int, person: Person | None, interrupts: Interrupts, changes: Changes
+) -> str:
     """Show the events until the last. Returns the status of the turn."""
     cancelled = False
     for line in _lines(events, interrupts):
@@ -69,12 +125,11 @@ def _follow(agent: Agent, view: View, events: int, person: Person | None, interr
         event = Event.parse(line)
         if event.type == "done":
             return str(event["status"])
+        if event.type == "tool_call":
+            changes.see(event)
         view.show(event)
         if event.type == "approval_required" and person is not None and not cancelled:
-            decision = ask(event, person.screen, person.keyboard, interrupts)
-            if decision is None:
-                continue  # the interrupt is still to be read, above
-            agent.approve(event["call"], decision)
+            _answer(agent, event, person, interrupts)
     if cancelled:
         return "interrupted"
     raise EventInvalid(

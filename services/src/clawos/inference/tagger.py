@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from clawos.inference.builtin.labels import CALLS, NONE, OUTSIDE
@@ -43,11 +44,12 @@ class Head:
         rows = tuple((numbers[at : at + width], numbers[at + width]) for at in starts)
         return cls(tuple(names), rows)
 
-    def best(self, state: Sequence[float]) -> str:
-        """The name with the highest score."""
+    def best(self, state: Sequence[float]) -> tuple[str, float]:
+        """The name with the highest score, and its share of the probability (softmax)."""
         # Exactly rounded, so that every processor chooses the same from the same state.
         scores = [math.sumprod(weights, state) + bias for weights, bias in self.rows]
-        return self.names[scores.index(max(scores))]
+        highest = max(scores)
+        return self.names[scores.index(highest)], 1 / sum(math.exp(score - highest) for score in scores)
 
 
 class Tagger:
@@ -101,9 +103,9 @@ class Tagger:
         ids, places = self.tokens(request)
         known = [place for place in places if place >= 0]
         states = self.encoder.read(ids, [*range(CALLS), *known])
-        labels = [self._calls.best(state) for state in states[:CALLS]]
-        while len(labels) > 1 and labels[-1] == NONE:
-            labels.pop()
+        found = [self._calls.best(state) for state in states[:CALLS]]
+        labels = [found[0][0], *takewhile(lambda label: label != NONE, (label for label, _ in found[1:]))]
+        certainty = min(share for _, share in found[: len(labels)])
         tagged = dict(zip(known, states[CALLS:], strict=True))
-        tags = [self._tags.best(tagged[place]) if place in tagged else OUTSIDE for place in places]
-        return Reading(tuple(labels), spans(words(request.text), tags))
+        tags = [self._tags.best(tagged[place])[0] if place in tagged else OUTSIDE for place in places]
+        return Reading(tuple(labels), spans(words(request.text), tags), certainty)

@@ -24,6 +24,8 @@ class Reading:
 
     labels: tuple[str, ...]
     spans: tuple[Span, ...]
+    certainty: float = 1.0
+    """The smallest probability that the model gives one of the labels."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clawos.inference.builtin.tool import ToolSpec
 
@@ -110,6 +110,14 @@ def is_question_of_ours(text: str) -> bool:
 def confirm(tool: ToolSpec) -> str:
     """What to say when an effect would follow that the request did not ask for in plain words."""
     return f"I am not sure you want this: {_bare(tool).lower()}. If so, please say it in plain words."
+
+
+def unsure(tools: Sequence[ToolSpec]) -> str:
+    """What to say when the model does not understand well enough to act."""
+    if not tools:
+        return decline()
+    guess = " and ".join(_bare(tool).lower() for tool in tools)
+    return f"I am not sure that I understand. Do you want me to {guess}? Then please say it in other words."
 
 
 def about(tool: ToolSpec) -> str:
