@@ -556,3 +556,51 @@ def test_boot_time(home: Path, tmp_path: Path, systemd: str) -> None:
     (tmp_path / "code").write_text("1")
     ran = run(home, "boot-time", path=systemd)
     assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "boot-time: Bootup is not yet finished.\n")
+
+
+SESSIONS = """\
+Timestamp=Sat 2026-11-21 07:30:33 UTC
+RemoteHost=
+Name=ann
+TTY=tty1
+Class=user
+
+Timestamp=Sat 2026-11-21 07:30:33 UTC
+RemoteHost=
+Name=ann
+TTY=
+Class=manager
+
+Timestamp=Sat 2026-11-21 08:00:00 UTC
+RemoteHost=10.0.2.2
+Name=bob
+TTY=pts/0
+Class=user
+"""
+
+
+def test_sessions(home: Path, tmp_path: Path, systemd: str) -> None:
+    assert run(home, "sessions", path=systemd).stdout == "Nobody is logged in.\n"
+    loginctl = tmp_path / "bin" / "loginctl"
+    loginctl.write_text(
+        f"#!/bin/sh\ncase $1 in list-sessions) printf '  1 a\\n c2 b\\n' ;; *) cat {tmp_path}/answer; esac\n"
+    )
+    (tmp_path / "answer").write_text(SESSIONS)
+    assert [line.split(maxsplit=2) for line in run(home, "sessions", path=systemd).stdout.splitlines()] == [
+        ["USER", "TERMINAL", "SINCE"],
+        ["ann", "tty1", "Sat 2026-11-21 07:30:33 UTC"],
+        ["bob", "pts/0", "Sat 2026-11-21 08:00:00 UTC from 10.0.2.2"],
+    ]
+    (tmp_path / "answer").write_text(SESSIONS.split("\n\n")[1])
+    assert run(home, "sessions", path=systemd).stdout == "Nobody is logged in.\n"
+
+
+def test_sessions_without_logind(home: Path, tmp_path: Path, systemd: str) -> None:
+    (tmp_path / "answer").write_text("Failed to list sessions: Connection refused\n")
+    (tmp_path / "code").write_text("1")
+    ran = run(home, "sessions", path=systemd)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (
+        1,
+        "",
+        "sessions: logind does not answer: Connection refused\n",
+    )
