@@ -100,6 +100,16 @@ def test_dangerous_call_with_nobody_to_ask(user: Run, root: Run) -> None:
     assert root("systemctl show -P NRestarts polkit").status == 0
 
 
+def test_the_machine_is_not_restarted_with_nobody_to_ask(user: Run, root: Run) -> None:
+    done = user("-c", "reboot this machine")
+    assert done.status == 4, (done.text, done.stderr)
+    assert root("systemctl is-system-running").text.strip() != "stopping"
+    scheduled = (
+        "org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ScheduledShutdown"
+    )
+    assert root(f"busctl get-property {scheduled}").text.startswith('(st) "" ')
+
+
 def test_command_in_the_sandbox(user: Run) -> None:
     assert user("-c", "!echo hello").text == "hello\n"
     assert user("-c", "!exit 7").status == 7

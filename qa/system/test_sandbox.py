@@ -21,9 +21,8 @@ FIND_CGROUPS = f"find {CGROUP} -mindepth 1 -type d ! -name supervisor"
 
 def leftovers(root: Run) -> str:
     """Processes of the sandbox users and cgroups of calls; empty when all is clean."""
-    return root(
-        f"pgrep -lu clawos-sandbox,clawos-units; find {CGROUP} -mindepth 1 -type d ! -name supervisor"
-    ).text
+    users = "clawos-sandbox,clawos-units,clawos-power,clawos-settings"
+    return root(f"pgrep -lu {users}; {FIND_CGROUPS}").text
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ def test_all_are_taken() -> None:
     registry = Registry([TOOLS])
     registry.load()
     assert registry.invalid == ()
-    assert len(registry) == len(FILES) >= 26
+    assert len(registry) == len(FILES) >= 41
 
 
 def test_placeholders_and_arguments_are_the_same(manifest: Manifest) -> None:

@@ -118,13 +118,30 @@ def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
         plan(planner, **spec)
 
 
-def test_units_run_as_their_own_user_and_without_a_home(planner: Planner) -> None:
-    command = ("/usr/lib/clawos/tools/units", "start", "x")
-    made = planner.plan(parse(spec_text(*command, run_as="clawos-units", home_owner=0)))
-    assert made.uid == pwd.getpwnam("clawos-units").pw_uid
+SPECIAL_USERS = [("clawos-units", "units"), ("clawos-power", "power"), ("clawos-settings", "settings")]
+
+
+@pytest.mark.parametrize(("user", "program"), SPECIAL_USERS)
+def test_special_tools_run_as_their_own_user_and_without_a_home(
+    planner: Planner, user: str, program: str
+) -> None:
+    command = (f"/usr/lib/clawos/tools/{program}", "x", "y")
+    made = planner.plan(parse(spec_text(*command, run_as=user, home_owner=0)))
+    assert made.uid == pwd.getpwnam(user).pw_uid
     assert made.home is None
     with pytest.raises(SpecInvalid, match="sees no home"):
-        planner.plan(parse(spec_text(*command, run_as="clawos-units", home="read", home_owner=0)))
+        planner.plan(parse(spec_text(*command, run_as=user, home="read", home_owner=0)))
+
+
+@pytest.mark.parametrize(("user", "own"), SPECIAL_USERS)
+def test_no_special_tool_runs_as_the_user_of_another(planner: Planner, user: str, own: str) -> None:
+    for _, program in SPECIAL_USERS:
+        text = spec_text(f"/usr/lib/clawos/tools/{program}", "x", run_as=user)
+        if program == own:
+            assert planner.plan(parse(text)).run_as == user
+        else:
+            with pytest.raises(SpecInvalid, match=f"may not run as '{user}'"):
+                planner.plan(parse(text))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tomllib
@@ -74,9 +75,13 @@ def test_every_manifest_is_granted(planner: Planner, file: Path) -> None:
     [
         ("cpu.info", {}, " × "),
         ("cpu.load", {}, "Load: "),
+        ("directory.size", {"path": "/etc"}, "/etc takes "),
+        ("disk.list", {}, "NAME "),
         ("disk.usage", {}, "SIZE"),
         ("disk.usage", {"path": "/"}, "FREE"),
         ("file.find", {"name": "debian_version"}, "/etc/debian_version"),
+        ("file.hash", {"path": "/etc/debian_version"}, "  /etc/debian_version"),
+        ("file.info", {"path": "/etc/debian_version"}, "Owner:     the system, or somebody else"),
         ("file.list", {"path": "/etc"}, "passwd"),
         ("file.read", {"path": "/etc/debian_version"}, "."),
         ("file.search", {"text": "root:x", "path": "/etc/passwd"}, "root:x:0"),
@@ -88,10 +93,17 @@ def test_every_manifest_is_granted(planner: Planner, file: Path) -> None:
         ("network.show", {}, "lo:  127.0.0.1/8"),
         ("process.find", {"name": "python"}, "python"),
         ("process.list", {"sort": "memory", "count": "3"}, "PROGRAM"),
+        ("python.run", {"code": "n = 6\nn * 7"}, "42"),
+        (
+            "python.run",
+            {"code": "import subprocess; subprocess.run(['echo', 'from a child'])"},
+            "from a child",
+        ),
         ("shell.run", {"command": "echo one | sed s/one/two/; awk 'BEGIN { print 3 }'"}, "two\n3"),
         ("system.uptime", {}, "Up "),
         ("system.version", {}, "Linux kernel "),
         ("time.now", {}, ":"),
+        ("user.list", {}, "accounts of services"),
     ],
 )
 async def test_tools_work_inside(
@@ -113,6 +125,47 @@ async def test_a_file_is_written_read_and_deleted(isolator: Isolator, config: Co
     assert (await call(isolator, "file.search", text="HELLO")).stdout == "/home/root/a.txt:1:hello\n"
     assert (await call(isolator, "file.delete", path="a.txt")).exit_code == 0
     assert list((config.home / "0").iterdir()) == []
+
+
+async def test_a_directory_is_made_filled_and_measured(isolator: Isolator, config: Config) -> None:
+    assert (await call(isolator, "directory.create", path="notes/old")).stdout == (
+        "Made the directory notes/old.\n"
+    )
+    await call(isolator, "file.write", path="a.txt", text="hello")
+    copy = {"from": "a.txt", "to": "notes"}
+    assert (await call(isolator, "file.copy", **copy)).stdout == "Copied a.txt to notes/a.txt.\n"
+    again = await call(isolator, "file.copy", **copy)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "notes/a.txt is there already" in again.stderr
+    assert "a.txt is there already" in (await call(isolator, "file.move", **copy)).stderr
+    moved = await call(isolator, "file.move", **{"from": "a.txt", "to": "~/notes/old/b.txt"})
+    assert moved.stdout == "Moved a.txt to /home/root/notes/old/b.txt.\n"
+    home = config.home / "0"
+    assert sorted(str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()) == [
+        "notes/a.txt",
+        "notes/old/b.txt",
+    ]
+    assert "Owner:     you" in (await call(isolator, "file.info", path="notes/a.txt")).stdout
+    assert (await call(isolator, "file.hash", path="~/notes/a.txt")).stdout == (
+        f"{hashlib.sha256(b'hello\n').hexdigest()}  /home/root/notes/a.txt\n"
+    )
+    assert " old\n" in (await call(isolator, "directory.size", path="notes")).stdout
+    out = await call(isolator, "file.copy", **{"from": "/etc/debian_version", "to": "version"})
+    assert out.exit_code == 0, "what may be read may be copied into the home"
+
+
+async def test_nothing_outside_the_home_is_made_copied_or_moved(isolator: Isolator) -> None:
+    await call(isolator, "file.write", path="a.txt", text="hello")
+    for target in ("/etc/x", "/usr/lib/x", "/home/x", "/var/log/x", "/x"):
+        for tool in ("file.copy", "file.move"):
+            ran = await call(isolator, tool, **{"from": "a.txt", "to": target})
+            assert (ran.exit_code, ran.stdout) == (1, ""), target
+            assert "only your home" in ran.stderr or "there is no directory" in ran.stderr
+        ran = await call(isolator, "directory.create", path=target)
+        assert (ran.exit_code, ran.stdout) == (1, ""), target
+        assert "tools change only your home" in ran.stderr
+    ran = await call(isolator, "file.move", **{"from": "/etc/passwd", "to": "x"})
+    assert (ran.exit_code, ran.stdout) == (1, "")
 
 
 async def test_nothing_outside_the_home_is_written(isolator: Isolator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -162,10 +163,10 @@ def test_calculate_says_why_not(home: Path, expression: str, words: str) -> None
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> str:
-    """A PATH whose systemctl and journalctl answer from a file and note what they were asked."""
+    """A PATH whose programs of systemd answer from a file and note what they were asked."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
-    for name in ("systemctl", "journalctl"):
+    for name in ("systemctl", "journalctl", "loginctl", "systemd-analyze", "busctl"):
         program = bin_dir / name
         program.write_text(
             f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncat {tmp_path}/answer\nexit "$(cat {tmp_path}/code)"\n'
@@ -289,10 +290,26 @@ def test_copy(home: Path) -> None:
     assert sorted(p.name for p in home.iterdir()) == ["copy.txt", "empty", "more", "notes", "picture.bin"]
 
 
+def test_copy_of_a_link_is_what_it_leads_to(home: Path) -> None:
+    (home / "link").symlink_to("notes/todo.txt")
+    assert run(home, "copy-file", "copy", "link", "notes/copy").returncode == 0
+    assert (home / "notes" / "copy").read_text() == "buy milk\nCall Anna\n"
+    assert not (home / "notes" / "copy").is_symlink()
+
+
+def test_copy_that_fails_leaves_nothing(home: Path) -> None:
+    (home / "broken").symlink_to("nowhere")
+    ran = run(home, "copy-file", "copy", "broken", "x")
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "copy: broken cannot be copied to x: No such file or directory\n",
+    )
+    assert sorted(p.name for p in home.iterdir()) == ["broken", "empty", "notes", "picture.bin"]
+
+
 def test_move_and_rename(home: Path) -> None:
-    assert run(
-        home, "copy-file", "move", "notes/-dash", "~/dash"
-    ).stdout == "Moved notes/-dash to ~/dash.\n".replace("~", str(home))
+    moved = run(home, "copy-file", "move", "notes/-dash", "~/dash").stdout
+    assert moved == f"Moved notes/-dash to {home}/dash.\n"
     assert (home / "dash").read_text() == "dash\n"
     assert run(home, "copy-file", "move", "dash", "notes/").returncode == 0
     assert (home / "notes" / "dash").exists()
@@ -308,14 +325,16 @@ def test_move_and_rename(home: Path) -> None:
         ("empty", "nowhere/x", "there is no directory"),
         ("notes", "notes/inside", "cannot go into itself"),
         ("notes", "notes", "cannot go into itself"),
-        ("empty", "/proc/x", "tools change only your home"),
+        ("empty", "later/", "there is no directory later/"),
+        ("empty", "/proc/x", "to /proc/x: No such file or directory"),
     ],
 )
 def test_neither_overwrites_nor_guesses(home: Path, what: str, source: str, target: str, words: str) -> None:
     before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
     ran = run(home, "copy-file", what, source, target)
     assert ran.returncode == 1
-    assert words in ran.stderr or "cannot be copied" in ran.stderr
+    assert (ran.stdout, len(ran.stderr.splitlines())) == ("", 1)
+    assert words in ran.stderr
     assert {p: p.read_bytes() for p in home.rglob("*") if p.is_file()} == before
 
 
@@ -333,7 +352,25 @@ def test_directory_size(home: Path) -> None:
     assert lines[0].startswith(f"{home} takes ")
     assert lines[1].endswith("  big")
     assert "KiB" in lines[1]
+    assert run(home, "directory-size", "notes").stdout.startswith("notes takes ")
     assert "there is no nowhere" in run(home, "directory-size", "nowhere").stderr
+
+
+def test_directory_size_shows_the_largest_first(home: Path) -> None:
+    for i in range(20):
+        (home / "notes" / f"part {i:02}\n").write_bytes(b"x" * (i + 1) * 100_000)
+    lines = run(home, "directory-size", "~/notes").stdout.splitlines()
+    assert [line[18:] for line in lines[1:4]] == ["part 19?", "part 18?", "part 17?"]
+    assert (len(lines), lines[-1]) == (17, "(the largest 15 of 22)")
+
+
+def test_directory_size_with_one_part_that_is_all(tmp_path: Path) -> None:
+    """du names the whole last: as large as its only part, it must still come first."""
+    (tmp_path / "du").write_text("#!/bin/sh\nprintf '4\\t./x/part\\0004\\t./x\\000'\n")
+    (tmp_path / "du").chmod(0o755)
+    (tmp_path / "x").mkdir()
+    ran = run(tmp_path, "directory-size", "x", path=f"{tmp_path}:{os.environ['PATH']}")
+    assert ran.stdout == "x takes 4 KiB.\n     4 KiB 100 %  part\n"
 
 
 def test_file_info(home: Path) -> None:
@@ -343,8 +380,21 @@ def test_file_info(home: Path) -> None:
     assert "Size:      19 bytes" in shown
     assert "Owner:     you" in shown
     assert "01 January 1971" in shown
-    assert "Owner:     root" in run(home, "file-info", "/etc/passwd").stdout
+    assert "(" not in shown.split("Access")[0], "a small size needs no second unit"
     assert "there is no nowhere" in run(home, "file-info", "nowhere").stderr
+
+
+def test_file_info_of_other_kinds(home: Path) -> None:
+    (home / "large").write_bytes(b"x" * 3_500_000)
+    (home / "link").symlink_to("large")
+    (home / "broken").symlink_to("nowhere")
+    os.chown(home / "large", 65534, 65534)
+    assert "Size:      3500000 bytes (3.4 MiB)\nOwner:     the system, or somebody else\n" in (
+        run(home, "file-info", "large").stdout
+    )
+    assert "Kind:      symbolic link\nLeads to:  large\n" in run(home, "file-info", "link").stdout
+    assert "Leads to:  nowhere, which is not there\n" in run(home, "file-info", "broken").stdout
+    assert "Kind:      directory\nHolds:     2 entries\n" in run(home, "file-info", "notes").stdout
 
 
 @pytest.mark.parametrize(
@@ -364,8 +414,16 @@ def test_python(home: Path, code: str, output: str) -> None:
 
 
 def test_python_says_what_went_wrong(home: Path) -> None:
-    assert "ZeroDivisionError" in run(home, "run-python", "1/0").stderr
-    assert "SyntaxError" in run(home, "run-python", "print(").stderr
+    ran = run(home, "run-python", "print('so far')\ndef f():\n    return 1 / 0\nf()")
+    assert (ran.returncode, ran.stdout) == (1, "so far\n")
+    assert "ZeroDivisionError: division by zero" in ran.stderr
+    assert "return 1 / 0" in ran.stderr
+    assert "run-python" not in ran.stderr, "its own rows tell the person nothing"
+    ran = run(home, "run-python", "print(")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "SyntaxError" in ran.stderr
+    assert "run-python" not in ran.stderr
+    assert run(home, "run-python", "import sys; sys.exit(7)").returncode == 7
 
 
 @pytest.fixture
@@ -380,6 +438,7 @@ def zones(tmp_path: Path) -> Path:
         "America/Knox": b"TZif two",
         "America/New_York": b"TZif york",
         "zone.tab": b"# no zone",
+        "localtime": b"TZif here",
     }.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -397,12 +456,9 @@ def zones(tmp_path: Path) -> Path:
     ],
 )
 def test_time_zone_by_zone_or_city(
-    home: Path, zones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, called: str
+    home: Path, zones: Path, tmp_path: Path, systemd: str, said: str, called: str
 ) -> None:
-    """busctl is the one outside: here it writes down what it is asked."""
-    (tmp_path / "busctl").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
-    (tmp_path / "busctl").chmod(0o755)
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(home), "CLAWOS_ZONES": str(zones)}
+    env = {"PATH": systemd, "HOME": str(home), "CLAWOS_ZONES": str(zones)}
     ran = subprocess.run(
         [TOOLS / "settings", "time-zone", said], env=env, capture_output=True, text=True, check=False
     )
@@ -414,6 +470,8 @@ def test_time_zone_by_zone_or_city(
     ("said", "words"),
     [
         ("atlantis", "there is no time zone"),
+        ("york", "perhaps America/New_York?"),
+        ("localtime", "there is no time zone"),
         ("knox", "there are several"),
         ("zone.tab", "is no time zone"),
         ("../../etc/passwd", "is no time zone"),
@@ -430,8 +488,119 @@ def test_what_is_no_time_zone(home: Path, zones: Path, said: str, words: str) ->
     assert words in ran.stderr
 
 
-@pytest.mark.parametrize("name", ["-x", "a..b", "a b", "a_b", "x" * 65, "", "-", "a-.b", "ü"])
+def test_host_name(home: Path, tmp_path: Path, systemd: str) -> None:
+    for name in ("media-box", "Box7.example.org", "a", "x" * 63, "7"):
+        ran = run(home, "settings", "host-name", name, path=systemd)
+        assert (ran.returncode, ran.stdout) == (0, f"This machine is called {name}.\n")
+        assert (tmp_path / "asked").read_text().split()[-4:] == ["SetStaticHostname", "sb", name, "false"]
+
+
+def test_setting_that_is_denied(home: Path, tmp_path: Path, systemd: str) -> None:
+    (tmp_path / "answer").write_text("Call failed: Access denied\n")
+    (tmp_path / "code").write_text("1")
+    ran = run(home, "settings", "host-name", "box", path=systemd)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "host-name: Access denied\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["-x", "a..b", "a b", "a_b", "x" * 64, "x.y" * 22, "", "-", "a-.b", "ü", "a.", ".a", "a/b"]
+)
 def test_what_is_no_host_name(home: Path, name: str) -> None:
     ran = run(home, "settings", "host-name", name)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "host-name: " in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "said"), [("off", "poweroff", "shuts down"), ("restart", "reboot", "restarts")]
+)
+def test_power(home: Path, tmp_path: Path, systemd: str, word: str, kind: str, said: str) -> None:
+    before = time.time()
+    assert run(home, "power", word, path=systemd).stdout == f"The machine {said} in a few seconds.\n"
+    *call, asked_kind, at = (tmp_path / "asked").read_text().split()
+    assert call[-2:] == ["ScheduleShutdown", "st"]
+    assert asked_kind == kind
+    assert 2 <= int(at) / 1e6 - before <= 30, "time to read the answer, and no more"
+
+
+def test_power_that_is_denied(home: Path, tmp_path: Path, systemd: str) -> None:
+    (tmp_path / "code").write_text("1")
+    for words, shown in (
+        ("Call failed: Access denied", "Access denied"),
+        (
+            "Call failed: Operation denied due to active block inhibitor",
+            "Operation denied due to active block inhibitor; "
+            "'systemd-inhibit --list' shows what must not be interrupted",
+        ),
+    ):
+        (tmp_path / "answer").write_text(f"{words}\nmore\n")
+        ran = run(home, "power", "off", path=systemd)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", f"power: {shown}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["on"], ["--force"], ["halt"]])
+def test_power_refuses_what_it_does_not_know(home: Path, systemd: str, arguments: list[str]) -> None:
+    ran = run(home, "power", *arguments, path=systemd)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "usage: power off|restart\n")
+
+
+def test_boot_time(home: Path, tmp_path: Path, systemd: str) -> None:
+    (tmp_path / "answer").write_text("Startup finished in 1.1s (kernel) + 9s (userspace) = 10.1s.\nmore\n")
+    lines = run(home, "boot-time", path=systemd).stdout.splitlines()
+    assert lines[:3] == [
+        "Startup finished in 1.1s (kernel) + 9s (userspace) = 10.1s.",
+        "",
+        "The slowest units:",
+    ]
+    (tmp_path / "answer").write_text("Bootup is not yet finished.\nPlease try again later.\n")
+    (tmp_path / "code").write_text("1")
+    ran = run(home, "boot-time", path=systemd)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "boot-time: Bootup is not yet finished.\n")
+
+
+SESSIONS = """\
+Timestamp=Sat 2026-11-21 07:30:33 UTC
+RemoteHost=
+Name=ann
+TTY=tty1
+Class=user
+
+Timestamp=Sat 2026-11-21 07:30:33 UTC
+RemoteHost=
+Name=ann
+TTY=
+Class=manager
+
+Timestamp=Sat 2026-11-21 08:00:00 UTC
+RemoteHost=10.0.2.2
+Name=bob
+TTY=pts/0
+Class=user
+"""
+
+
+def test_sessions(home: Path, tmp_path: Path, systemd: str) -> None:
+    assert run(home, "sessions", path=systemd).stdout == "Nobody is logged in.\n"
+    loginctl = tmp_path / "bin" / "loginctl"
+    loginctl.write_text(
+        f"#!/bin/sh\ncase $1 in list-sessions) printf '  1 a\\n c2 b\\n' ;; *) cat {tmp_path}/answer; esac\n"
+    )
+    (tmp_path / "answer").write_text(SESSIONS)
+    assert [line.split(maxsplit=2) for line in run(home, "sessions", path=systemd).stdout.splitlines()] == [
+        ["USER", "TERMINAL", "SINCE"],
+        ["ann", "tty1", "Sat 2026-11-21 07:30:33 UTC"],
+        ["bob", "pts/0", "Sat 2026-11-21 08:00:00 UTC from 10.0.2.2"],
+    ]
+    (tmp_path / "answer").write_text(SESSIONS.split("\n\n")[1])
+    assert run(home, "sessions", path=systemd).stdout == "Nobody is logged in.\n"
+
+
+def test_sessions_without_logind(home: Path, tmp_path: Path, systemd: str) -> None:
+    (tmp_path / "answer").write_text("Failed to list sessions: Connection refused\n")
+    (tmp_path / "code").write_text("1")
+    ran = run(home, "sessions", path=systemd)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (
+        1,
+        "",
+        "sessions: logind does not answer: Connection refused\n",
+    )

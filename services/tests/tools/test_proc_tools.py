@@ -69,6 +69,15 @@ def proc(tmp_path: Path) -> Path:
             "   sl  local_address rem_address   st tx_queue\n"
             "  10: 00000000:0044 00000000:0000 07 00000000:00000000\n"
         ),
+        "partitions": (
+            "major minor  #blocks  name\n\n   7        0       1000 loop0\n 253        0   16777216 vda\n"
+            " 253        1     294912 vda1\n 253        2     148008 vda2\n 259        0  976762584 nvme0n1\n"
+            " 259        1     500000 nvme0n1p1\n  11        0    1048575 sr0\n"
+        ),
+        "1/mounts": (
+            "/dev/vda2 / erofs ro 0 0\nproc /proc proc rw 0 0\n/dev/vda1 /boot\\040disk vfat rw 0 0\n"
+            "overlay /etc overlay rw 0 0\n/dev/vda2 /again erofs ro 0 0\n"
+        ),
     }
     for name, text in files.items():
         file = tmp_path / "proc" / name
@@ -174,13 +183,41 @@ def test_ports(proc: Path) -> None:
     ]
 
 
+def test_disks(proc: Path) -> None:
+    assert [line.split(maxsplit=3) for line in said(proc, "disks").splitlines()] == [
+        ["NAME", "SIZE", "TYPE", "USED AT"],
+        ["vda", "16.0", "GiB", "disk"],
+        ["vda1", "288", "MiB", "part     /boot disk (vfat)"],
+        ["vda2", "144", "MiB", "part     / (erofs)"],
+        ["nvme0n1", "931.5", "GiB", "disk"],
+        ["nvme0n1p1", "488", "MiB", "part"],
+    ]
+
+
+def test_accounts(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text(
+        "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\n"
+        "ann:x:1000:1000:Ann Lee,,,:/home/ann:/usr/bin/clawsh\nbob:x:1001:1001::/home/bob:/bin/sh\n"
+        "nobody:x:65534:65534::/:/usr/sbin/nologin\n"
+    )
+    (tmp_path / "group").write_text("root:x:0:\nclawos-admin:x:990:cleo,ann\nadm:x:4:bob\n")
+    ran = run("accounts", CLAWOS_ETC=str(tmp_path))
+    assert [line.split() for line in ran.stdout.splitlines()] == [
+        ["USER", "ID", "NAME", "SHELL"],
+        ["root", "0", "root", "/bin/bash"],
+        ["ann", "1000", "Ann", "Lee,", "administrator", "/usr/bin/clawsh"],
+        ["bob", "1001", "/bin/sh"],
+        ["Beside", "them", "2", "accounts", "of", "services."],
+    ]
+
+
 def test_no_ports(proc: Path) -> None:
     for file in ("tcp", "tcp6", "udp"):
         (proc / "1" / "net" / file).write_text("  sl  local_address\n")
     assert said(proc, "ports") == "No port is open for connections.\n"
 
 
-@pytest.mark.parametrize("tool", ["memory", "cpu", "network", "ports", "hostname"])
+@pytest.mark.parametrize("tool", ["memory", "cpu", "network", "ports", "hostname", "disks"])
 def test_without_proc_one_clear_sentence(tool: str, tmp_path: Path) -> None:
     ran = run(tool, CLAWOS_PROC=str(tmp_path))
     assert ran.returncode != 0
