@@ -21,7 +21,7 @@ from clawos.inference.builtin.split import words
 from qa.model.corpus import catalogue
 from qa.model.corrections import read as read_corrections
 from qa.model.data import SLOTS, Example, Stream
-from qa.model.net import Net, pretrained
+from qa.model.net import Net, Shape, pretrained
 from qa.model.tokens import Encoder, cut, read
 
 TAGS = (OUTSIDE, *(f"{place}-{slot}" for slot in SLOTS for place in "BI"))
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-4, help="highest learning rate")
     parser.add_argument("--drop", type=float, default=0.1)
     parser.add_argument("--vocab", type=int, default=9500)
+    parser.add_argument("--start", type=Path, help="go on from the weights of this run")
     parser.add_argument("--corrections", type=Path, help="what a user put right, as clawsh keeps it")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -120,11 +121,17 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     # The same for each seed, so that runs differ in what they are compared for only.
-    names = labels(1)
+    if options.start:
+        saved = torch.load(options.start / "weights.pt", weights_only=True)
+        names, vocabulary = saved["labels"], saved["vocabulary"]
+        net = Net(Shape(**saved["shape"]), len(names), len(TAGS), options.drop)
+        net.load_state_dict(saved["weights"])
+    else:
+        names = labels(1)
+        texts = (example.text for example in islice(Stream(12), 60_000))
+        vocabulary, rows = cut(read(options.base), texts, options.vocab)
+        net = pretrained(options.base, rows, len(names), len(TAGS), options.drop)
     number = {label: i for i, label in enumerate(names)}
-    texts = (example.text for example in islice(Stream(12), 60_000))
-    vocabulary, rows = cut(read(options.base), texts, options.vocab)
-    net = pretrained(options.base, rows, len(names), len(TAGS), options.drop)
     encoder = Encoder(vocabulary)
     size = sum(parameter.numel() for parameter in net.parameters())
     print(f"{size / 1e6:.2f} M parameters, {len(vocabulary)} tokens, {len(names)} labels", flush=True)

@@ -120,6 +120,41 @@ def test_an_answer_is_joined_to_what_was_asked_for() -> None:
     assert request(messages) == Request("restart the service: nginx")
 
 
+def test_below_a_certainty_it_asks_and_a_yes_carries_it_out() -> None:
+    spans_of = (Span("unit", 8, 13),)
+    doubtful = Reading(("unit.restart",), spans_of, 0.5)
+    asked = parse(doubtful, Request("restart nginx"), TOOLS)
+    assert (asked.kind, asked.calls) == ("ask", ())
+    assert "do unit.restart" in asked.text
+    messages = [said("user", "restart nginx"), said("assistant", asked.text), said("user", "Yes, please.")]
+    confirmed = request(messages)
+    assert confirmed == Request("restart nginx", confirmed=True)
+    assert parse(doubtful, confirmed, TOOLS).calls == (Call("unit.restart", {"unit": "nginx"}),)
+
+
+@pytest.mark.parametrize("answer", ["yes restart redis", "no", "yesterday", "not yes", ""])
+def test_what_is_not_a_yes_confirms_nothing(answer: str) -> None:
+    asked = parse(Reading(("memory.usage",), (), 0.5), Request("ram?"), TOOLS)
+    confirmed = request([said("user", "ram?"), said("assistant", asked.text), said("user", answer)])
+    assert confirmed is not None
+    assert not confirmed.confirmed
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "found", "expected"),
+    [
+        ("file.copy", "copy a.txt b.txt", ["from a.txt", "from b.txt"], {"from": "a.txt", "to": "b.txt"}),
+        ("file.read", "show me nginx", ["unit nginx"], {"path": "nginx"}),
+        ("unit.restart", "restart web", ["name web"], {"unit": "web"}),
+    ],
+)
+def test_a_name_found_in_another_sense_fills_what_is_missing(
+    labels: str, text: str, found: list[str], expected: dict[str, str]
+) -> None:
+    slots = [(slot, value) for slot, _, value in (one.partition(" ") for one in found)]
+    assert calls(text, labels, *slots) == [(labels, expected)]
+
+
 def test_no_user_is_no_request() -> None:
     assert request([said("system", "be nice")]) is None
 

@@ -13,10 +13,15 @@ from clawos.inference.builtin.tool import ToolSpec
 _SAME: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "to"),
     "from": ("path", "to"),
+    "to": ("path",),
     "unit": ("unit", "name"),
     "name": ("name", "unit"),
 }
+# "make a folder a and move b into it": nothing else is a place to put something.
+_MAKES_PLACE = "directory.create"
 _PATTERNS = (".suffix", ".part")
+# A name in one sense reads like a name in another: the label of the call says which is meant.
+_ALIKE = ("path", "from", "to", "name", "unit", "host", "zone")
 # Of several finds for one of these, the longest is the whole.
 _WHOLE = ("text", "command", "expression", "code")
 
@@ -53,11 +58,22 @@ def assign(drafts: list[Draft], found: Sequence[Span], earlier: Sequence[Call]) 
         spare = of_slot[len(takers) :]
         if takers and spare and takers[-1][0].tool.required == (takers[-1][1],):
             drafts = _repeat(drafts, *takers[-1], spare)
+    if alone:
+        _take_alike(drafts[0], found)
     for at, draft in enumerate(drafts):
         for key in (*draft.tool.required, *draft.label.inherited):
             if key not in draft.said:
                 _inherit(draft, key, drafts[:at], drafts[at + 1 :], earlier)
     return drafts
+
+
+def _take_alike(draft: Draft, found: Sequence[Span]) -> None:
+    """Fill what a call needs and was not found with what was found for something alike."""
+    used = set(draft.said.values())
+    spare = [span for span in found if span not in used and _base(span.slot) in _ALIKE]
+    for key in draft.tool.required:
+        if key in _ALIKE and key not in draft.said and spare:
+            draft.said[key] = spare.pop(0)._replace(slot=key)
 
 
 def _base(slot: str) -> str:
@@ -76,6 +92,8 @@ def _inherit(
 ) -> None:
     for name in _SAME.get(key, (key,)):
         for other in (*reversed(before), *after):
+            if key == "to" and other.tool.name != _MAKES_PLACE:
+                continue
             if name in other.said:
                 draft.said[key] = other.said[name]
                 return
@@ -83,6 +101,8 @@ def _inherit(
                 draft.inherited[key] = other.inherited[name]
                 return
         for call in reversed(earlier):
+            if key == "to" and call.tool != _MAKES_PLACE:
+                continue
             if name in call.arguments:
                 draft.inherited[key] = call.arguments[name]
                 return

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from clawos.inference.builtin.reading import Call, Request
-from clawos.inference.builtin.words import is_question_of_ours
+from clawos.inference.builtin.words import is_question_of_ours, is_unsure, is_yes
 
 DIALECT = "clawos-tags-1"
 PAD, UNK, CLS, SEP, CALL2, CALL3 = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[call2]", "[call3]"
@@ -35,18 +36,27 @@ def request(messages: Sequence[Mapping[str, Any]]) -> Request | None:
     """The words that count as the request, and what went before; None if there is nothing left to do.
 
     The answer to a question of ours is joined to what the question was about: "restart the service" —
-    "Which service?" — "nginx" is the request "restart the service: nginx".
+    "Which service?" — "nginx" is the request "restart the service: nginx". A yes to "Do you want me to …?" is
+    the request that the question was about.
     """
     at = _last_user(messages, len(messages))
     if at is None or any(message.get("role") == "tool" for message in messages[at + 1 :]):
         return None
+    return _request(messages, at)
+
+
+def _request(messages: Sequence[Mapping[str, Any]], at: int) -> Request | None:
+    """The request of the user's message at this place."""
     text = plain(str(messages[at].get("content") or ""))
     previous = _last_user(messages, at)
-    between = messages[previous + 1 : at] if previous is not None else ()
-    said = [str(m.get("content") or "") for m in between if m.get("role") == "assistant"]
     if previous is None:
         return Request(text)
+    between = messages[previous + 1 : at]
+    said = [str(m.get("content") or "") for m in between if m.get("role") == "assistant"]
     before = plain(str(messages[previous].get("content") or ""))
+    if said and is_unsure(said[-1]) and is_yes(text):
+        asked = _request(messages, previous)
+        return asked and replace(asked, confirmed=True)
     if said and len(text.split()) <= 4 and is_question_of_ours(said[-1]):
         return Request(f"{before}: {text}")
     calls = tuple(

@@ -43,6 +43,8 @@ class Request:
     text: str
     before: str = ""
     earlier: tuple[Call, ...] = ()
+    confirmed: bool = False
+    """Whether the user has said yes to what we were not sure of."""
 
 
 def spans(words: Sequence[Word], tags: Sequence[str]) -> tuple[Span, ...]:

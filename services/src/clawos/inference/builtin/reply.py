@@ -26,7 +26,7 @@ Kind = Literal["calls", "ask", "decline", "talk"]
 # What stands before a value in a command that somebody typed as a request: head -n20, --unit=cron.
 _OPTION = re.compile(r"^(?:-n?(?=[0-9])|--[a-z]+=|/etc/init\.d/)")
 _FLAGS = ("-n", "-u", "-c", "-e", "-p")
-SURE = 0.8
+SURE = 0.85
 """Below this certainty the model asks instead. Chosen on the requests of eval/ that are not called unseen."""
 MOST = 6
 """Calls that one request may lead to, counting one for each of several names."""
@@ -63,7 +63,7 @@ def parse(reading: Reading, request: Request, tools: Sequence[ToolSpec]) -> Repl
     if head.startswith(ABOUT):
         tool = by_name.get(head.removeprefix(ABOUT))
         return Reply("talk", (), words.about(tool)) if tool else Reply("decline", (), words.decline())
-    if reading.certainty < SURE:
+    if reading.certainty < SURE and not request.confirmed:
         named = [CallLabel.parse(label).tool for label in reading.labels]
         said = words.unsure([by_name[name] for name in named if name in by_name])
         return Reply("ask", (), said, (f"certain only to {reading.certainty:.2f}",))

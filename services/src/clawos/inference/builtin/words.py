@@ -112,12 +112,28 @@ def confirm(tool: ToolSpec) -> str:
     return f"I am not sure you want this: {_bare(tool).lower()}. If so, please say it in plain words."
 
 
+_UNSURE = "Do you want me to"
+_YES = re.compile(
+    r"(?:yes|y|yep|yeah|yup|ok|okay|sure|right|exactly|correct|please|do it)(?:,? (?:please|do|do it))?[.!]?"
+)
+
+
 def unsure(tools: Sequence[ToolSpec]) -> str:
     """What to say when the model does not understand well enough to act."""
     if not tools:
         return decline()
     guess = " and ".join(_bare(tool).lower() for tool in tools)
-    return f"I am not sure that I understand. Do you want me to {guess}? Then please say it in other words."
+    return f"I am not sure that I understand. {_UNSURE} {guess}? Say yes, or say it in other words."
+
+
+def is_unsure(text: str) -> bool:
+    """Whether an assistant's message asks if we have understood."""
+    return _UNSURE in text
+
+
+def is_yes(text: str) -> bool:
+    """Whether an answer is a yes and nothing else."""
+    return bool(_YES.fullmatch(text.strip().lower()))
 
 
 def about(tool: ToolSpec) -> str:
