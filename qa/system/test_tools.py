@@ -154,7 +154,7 @@ def test_boot_time(root: Run, call: Call) -> None:
     lines = ran.stdout.splitlines()
     assert lines[0] == root("systemd-analyze time | head -n 1").text.strip()
     assert lines[2] == "The slowest units:"
-    assert any(line.endswith(".service") for line in lines[3:])
+    assert any(line.endswith(".service") for line in lines[3:]), ran.stdout
     assert len(lines) <= 13
 
 
