@@ -83,41 +83,42 @@ def test_there_is_no_harness_door(fresh: Machine) -> None:
 
 def test_enter_alone_approves_nothing(console: Console) -> None:
     console.type("restart clawos-inference")
-    console.expect(r"This changes something:", PROMPT_S)
-    assert "clawos-inference" in console.expect(r"lways in this shell: ", 60)
+    console.expect(r"restart clawos-inference\? \[y\]es \[n\]o \[a\]lways \[e\]dit: ", PROMPT_S)
     time.sleep(3)  # what is typed in the moment after the question is dropped
     console.type("")
-    console.expect(r"lways in this shell: ", 60)
+    console.expect(r"restart clawos-inference\? .*dit: ", 60)
     console.type("n")
     console.expect(r"refused: this call did not run", 60)
 
 
-def settle() -> None:
-    """What is typed in the moment after a question is dropped."""
-    time.sleep(3)
-
-
-def test_a_call_is_edited_and_the_correction_kept(console: Console) -> None:
+def test_an_edited_call_runs_as_edited_and_is_kept_where_that_is_wanted(console: Console) -> None:
     console.type("/corrections on")
-    console.expect(r"are kept; 0 in ", 60)
-    console.expect(r"claw@clawos>", 60)
-    console.type("make a folder called photos")
-    console.expect(r"lways in this shell: ", PROMPT_S)
-    settle()
+    console.expect(r"never sent anywhere", 60)
+    console.type("restart nginx")
+    console.expect(r"restart nginx\? .*dit: ", PROMPT_S)
+    time.sleep(3)
     console.type("e")
-    console.expect(r"path = ", 60)
-    settle()
-    console.type("-2026")
-    assert "photos-2026" in console.expect(r"lways in this shell: ", 60)
-    settle()
+    console.expect(r"unit: nginx", 60)
+    console.type("\x15bad name")  # Ctrl-U: what stands there goes
+    console.expect(r"restart 'bad name'\? .*dit: ", 60)
+    time.sleep(3)
     console.type("y")
-    console.expect(r"Made the directory photos-2026", 60)
-    console.expect(r"claw@clawos>", 60)
+    console.expect(r"unit must match pattern", 60)
+    console.expect(r"restart 'bad name'\? .*dit: ", 60)
+    time.sleep(3)
+    console.type("e")
+    console.expect(r"unit: bad name", 60)
+    console.type("\x15clawos-inference")
+    console.expect(r"restart clawos-inference\? .*dit: ", 60)
+    time.sleep(3)
+    console.type("y")
+    console.expect(r"unit\.restart unit=clawos-inference +\(edited\)", 60)
+    console.expect(r"Restarted clawos-inference", 120)
+    console.expect(r"the correction was kept", 60)
     console.type("/corrections show")
-    console.expect(r"was directory\.create path=photos\b(?!-)", 60)
-    console.expect(r"is  directory\.create path=photos-2026", 60)
-    console.type("what is in photos-2026")
-    console.expect(r"total 0", PROMPT_S)
+    console.expect(r"was: unit\.restart unit=nginx\s+now: unit\.restart unit=clawos-inference", 60)
+    console.type("/history")
+    console.expect(r"the user edited this call before it ran", 60)
 
 
 def test_ctrl_c_ends_the_work_and_not_the_shell(console: Console) -> None:
@@ -140,6 +141,8 @@ def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> No
     console.expect(r"no agent, no sandbox", 60)
     console.type("journalctl -u clawos-agent -o cat | grep -c ready; echo journal=$?")
     console.expect(r"journal=0", 60)
+    console.type("journalctl CLAWOS_EDITED=unit -o cat; stat -c 'mode=%a' ~/.local/share/clawos/*")
+    console.expect(r"the user edited unit and said yes\s+mode=600\s+mode=600\s", 60)
     console.type("run0 --background= id -u; echo run0-$?")
     console.expect(r"Password: ", 120)
     console.type("wrong password")
@@ -150,40 +153,3 @@ def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> No
     console.expect(r"uid=0\s+\$ ", 120)
     console.type("exit")
     console.expect(r"login: ", 60)
-
-
-def test_settings_and_power_are_changed_by_asking(console: Console, fresh: Machine) -> None:
-    log_in(console)
-    console.type("set the time zone to vienna")
-    console.expect(r"lways in this shell: ", PROMPT_S)
-    settle()
-    console.type("y")
-    console.expect(r"The time zone is Europe/Vienna", 120)
-    console.type("rename this machine to falcon")
-    console.expect(r"lways in this shell: ", PROMPT_S)
-    settle()
-    console.type("y")
-    console.expect(r"This machine is called falcon", 120)
-    console.type("shut down the machine")
-    console.expect(r"DANGEROUS", PROMPT_S)
-    console.expect(r"lways in this shell: ", 60)
-    settle()
-    console.type("y")
-    console.expect(r"Power down", 300)
-    deadline = time.monotonic() + 60
-    while fresh.pid is not None and time.monotonic() < deadline:
-        time.sleep(1)
-    assert fresh.pid is None
-    # Both are there after the next boot.
-    fresh.start()
-    console = Console(fresh.guest.socket("console.sock"))
-    try:
-        console.expect(r"falcon login: ", 300)
-        console.type("claw")
-        console.expect(r"Password: ", 60)
-        console.type(PASSWORD)
-        console.expect(r"claw@falcon>", PROMPT_S)
-        console.type("!date +%Z-; cat /etc/timezone; readlink /etc/localtime")
-        console.expect(r"Europe/Vienna", PROMPT_S)
-    finally:
-        console.close()

@@ -89,9 +89,8 @@ class Client:
         parsed: list[dict[str, Any]] = json.loads(text)
         return parsed
 
-    async def approve(self, call: str, decision: str, args: dict[str, Any] | None = None) -> None:
-        answer = {"call": call, "decision": decision} | ({} if args is None else {"args": args})
-        await self.call("Approve", self.session, json.dumps(answer))
+    async def approve(self, call: str, decision: str, **more: Any) -> None:
+        await self.call("Approve", self.session, json.dumps({"call": call, "decision": decision, **more}))
 
 
 @dataclass

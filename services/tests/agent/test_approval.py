@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agent.conftest import Client, MakeWorld
+from agent.conftest import TOOLS, Client, MakeWorld
 from agent.fakes import HANG, SINGLE_SHOT, FakeInference, FakeIsolator, Script, text, tool_call
 from conftest import error_name
 
@@ -22,16 +23,17 @@ from clawos.core.stream import StreamClosed, read_json_lines
 
 
 async def _answering(
-    client: Client, request: str, decision: str | None, **options: Any
+    client: Client, request: str, decision: str | None, edited: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """A turn in which every question gets this answer."""
+    more = {} if edited is None else {"args": edited}
     events = []
-    fd = await client.start(request, interactive=True, **options)
+    fd = await client.start(request, interactive=True)
     async with asyncio.timeout(20):
         async for event in read_json_lines(fd):
             events.append(event)
             if event["type"] == "approval_required" and decision is not None:
-                await client.approve(event["call"], decision)
+                await client.approve(event["call"], decision, **more)
     return events
 
 
@@ -143,6 +145,121 @@ async def test_always_is_of_who_said_it_and_not_of_who_asked(make_world: MakeWor
     assert await _status(events) == "done"
     assert len(_asked(await _answering(asker, "write a", "no"))) == 1
     assert _asked(await _answering(other, "write a", None)) == []
+
+
+async def test_the_question_brings_the_words_of_the_manifest(make_world: MakeWorld) -> None:
+    script = [tool_call("file.write", path="a", text="x")]
+    world = await make_world(FakeInference([script], SINGLE_SHOT))
+    events = await _answering(world.client, "write x to a", "no")
+    assert [e.get("asks") for e in events if "call" in e] == [None, "write {text} to {path}"]
+
+
+async def test_an_edited_call_runs_as_edited_and_is_kept_both_ways(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "clawos.agent.calling")
+    script = [tool_call("file.write", path="a", text="secret")]
+    world = await make_world(FakeInference([script, [text("ok")]], SINGLE_SHOT))
+    events = await _answering(world.client, "write it", "yes", edited={"path": "b", "text": "secret"})
+    assert [ran.spec["argv"][1:] for ran in world.sandbox.ran] == [["b", "secret"]]
+    told = [(e["type"], e.get("args", {}).get("path")) for e in events if e.get("tool")]
+    assert told == [
+        ("tool_call", "a"),
+        ("approval_required", "a"),
+        ("call_edited", "b"),
+        ("tool_result", None),
+    ]
+    history = await world.client.history()
+    assert history[1]["tool_calls"][0]["args"] == {"path": "a", "text": "secret"}
+    assert history[2]["edited"] == {"path": "b", "text": "secret"}
+    assert (history[2]["state"], history[2]["exit_code"]) == ("done", 0)
+    # The model that is asked next hears of it as well.
+    assert 'the user edited this call before it ran: file.write path="b"' in history[2]["content"]
+    await world.client.ask("again")
+    assert world.model.requests[1]["messages"][3]["content"] == history[2]["content"]
+    (record,) = [r for r in caplog.records if hasattr(r, "CLAWOS_DECISION")]
+    assert (record.__dict__["CLAWOS_DECISION"], record.__dict__["CLAWOS_EDITED"]) == ("yes", "path")
+    assert "edited path and said yes" in record.getMessage()
+    assert "secret" not in str(record.__dict__)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"unit": "a b"}, "unit must match pattern"),
+        ({"unit": "../x"}, "unit must match pattern"),
+        ({"unit": 7}, "unit must be string"),
+        ({"unit": "dbus", "force": True}, "must not contain {'force'} properties"),
+        ({}, "must contain ['unit'] properties"),
+    ],
+)
+async def test_edited_arguments_must_fit_and_the_call_waits_on(
+    make_world: MakeWorld, args: dict[str, Any], words: str
+) -> None:
+    world = await make_world(FakeInference([[tool_call("unit.restart", unit="nginx")]], SINGLE_SHOT))
+    events = read_json_lines(await world.client.start("restart it", interactive=True))
+    call = (await _next(events, "approval_required"))["call"]
+    for decision in ("yes", "always"):
+        with pytest.raises(RemoteError) as error:
+            await world.client.approve(call, decision, args=args)
+        assert error_name(error) == "ArgumentsInvalid"
+        assert words in error.value.message
+    await world.client.approve(call, "yes", args={"unit": "dbus"})
+    assert await _status(events) == "done"
+    assert [ran.spec["argv"][-1] for ran in world.sandbox.ran] == ["dbus"]
+
+
+async def test_a_value_that_no_command_line_holds_is_refused(make_world: MakeWorld) -> None:
+    world = await make_world(FakeInference([[tool_call("file.delete", path="a")]], SINGLE_SHOT))
+    events = read_json_lines(await world.client.start("delete a", interactive=True))
+    call = (await _next(events, "approval_required"))["call"]
+    with pytest.raises(RemoteError) as error:
+        await world.client.approve(call, "yes", args={"path": "a\0b"})
+    assert error_name(error) == "ArgumentsInvalid"
+    await world.client.approve(call, "no")
+    assert await _status(events) == "refused"
+    assert "edited" not in (await world.client.history())[-1]
+
+
+async def test_an_answer_cannot_change_the_tool_nor_edit_what_it_refuses(make_world: MakeWorld) -> None:
+    world = await make_world(FakeInference([[tool_call("file.delete", path="a")]], SINGLE_SHOT))
+    events = read_json_lines(await world.client.start("delete a", interactive=True))
+    call = (await _next(events, "approval_required"))["call"]
+    for decision, more in (("yes", {"tool": "time.now"}), ("no", {"args": {"path": "b"}})):
+        with pytest.raises(RemoteError) as error:
+            await world.client.approve(call, decision, **more)
+        assert error_name(error) == "BadRequest"
+    await world.client.approve(call, "yes", args={"path": "a"})
+    assert await _status(events) == "done"
+    # The same values are no edit.
+    assert "edited" not in (await world.client.history())[-1]
+
+
+async def test_always_with_edited_arguments_covers_what_ran(make_world: MakeWorld) -> None:
+    deletes = [[tool_call("file.delete", path=p)] for p in "aba"]
+    world = await make_world(FakeInference(deletes, SINGLE_SHOT))
+    assert len(_asked(await _answering(world.client, "delete a", "always", edited={"path": "b"}))) == 1
+    assert _asked(await _answering(world.client, "delete b", None)) == []
+    assert len(_asked(await _answering(world.client, "delete a", "no"))) == 1
+    assert [ran.spec["argv"][-1] for ran in world.sandbox.ran] == ["b", "b"]
+
+
+async def test_editing_is_by_the_manifest_that_was_asked_with(make_world: MakeWorld, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    file = tools / "file.delete.toml"
+    file.write_text((TOOLS / file.name).read_text())
+    world = await make_world(
+        FakeInference([[tool_call("file.delete", path="a")]], SINGLE_SHOT), tools=(tools,)
+    )
+    events = read_json_lines(await world.client.start("delete a", interactive=True))
+    call = (await _next(events, "approval_required"))["call"]
+    file.write_text(file.read_text().replace("/usr/bin/rm", "/usr/bin/shred"))
+    world.registry.load()
+    await world.client.approve(call, "yes", args={"path": "b"})
+    assert await _status(events) == "done"
+    (ran,) = world.sandbox.ran
+    assert ran.spec["argv"] == ["/usr/lib/clawos/tools/expand-home", "/usr/bin/rm", "--", "b"]
 
 
 async def test_nobody_to_ask(make_world: MakeWorld) -> None:
@@ -308,66 +425,17 @@ async def test_reader_that_stands_still_holds_nobody_up(
     os.close(unread)
 
 
-async def _edited(
-    client: Client, args: dict[str, Any], decision: str = "yes"
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A turn whose question is answered with other arguments, or as asked where those are refused."""
-    events: list[dict[str, Any]] = []
-    refused: list[str] = []
-    fd = await client.start("delete it", interactive=True)
+async def test_a_request_that_leans_on_an_edited_call_means_what_ran(make_world: MakeWorld) -> None:
+    calls = [tool_call("time.now"), tool_call("file.delete", path="a.txt")]
+    world = await make_world(FakeInference([calls, [text("ok")], [text("ok")]]))
+    fd = await world.client.start("delete it", interactive=True)
     async with asyncio.timeout(20):
         async for event in read_json_lines(fd):
-            events.append(event)
-            if event["type"] != "approval_required":
-                continue
-            try:
-                await client.approve(event["call"], decision, args)
-            except RemoteError as error:
-                refused.append(error.error_name.rpartition(".")[2])
-                await client.approve(event["call"], decision)
-    return events, refused
-
-
-async def test_a_call_runs_with_the_arguments_that_the_user_gave_it(make_world: MakeWorld) -> None:
-    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
-    events, _ = await _edited(world.client, {"path": "b.txt"})
-    announced = [e["args"]["path"] for e in events if e["type"] == "tool_call"]
-    assert announced == ["a.txt", "b.txt"]
-    assert [ran.spec["argv"][-1] for ran in world.sandbox.ran] == ["b.txt"]
-    history = await world.client.history()
-    assert [m["tool_calls"] for m in history if "tool_calls" in m] == [
-        [{"tool": "file.delete", "args": {"path": "b.txt"}}]
-    ]
-    assert [m["edited_from"] for m in history if "edited_from" in m] == [{"path": "a.txt"}]
-
-
-async def test_what_the_user_changed_is_what_the_model_reads_later(make_world: MakeWorld) -> None:
-    calls = [tool_call("time.now"), tool_call("file.delete", path="a.txt")]
-    inference = FakeInference([calls, [text("ok")]])
-    world = await make_world(inference)
-    await _edited(world.client, {"path": "b.txt"})
-    read = inference.requests[-1]["messages"]
-    assert [c["args"] for m in read for c in m.get("tool_calls", ())] == [{}, {"path": "b.txt"}]
-
-
-async def test_arguments_of_the_users_are_checked_as_a_models_are(make_world: MakeWorld) -> None:
-    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
-    for wrong in ({"path": ""}, {"path": 3}, {}, {"path": "x", "force": True}):
-        world.model.script = [[tool_call("file.delete", path="a.txt")]]
-        events, refused = await _edited(world.client, wrong)
-        assert refused == ["ArgumentsInvalid"]
-        assert events[-1]["status"] == "done"
-    assert {ran.spec["argv"][-1] for ran in world.sandbox.ran} == {"a.txt"}
-
-
-async def test_always_covers_what_ran_and_not_what_was_asked(make_world: MakeWorld) -> None:
-    script = [tool_call("file.delete", path="a.txt")]
-    world = await make_world(FakeInference([script, script], SINGLE_SHOT))
-    await _edited(world.client, {"path": "b.txt"}, "always")
-    assert len(_asked(await _answering(world.client, "delete it", "no"))) == 1
-
-
-async def test_the_question_in_words_comes_from_the_manifest(make_world: MakeWorld) -> None:
-    world = await make_world(FakeInference([[tool_call("file.delete", path="a.txt")]], SINGLE_SHOT))
-    events = await _answering(world.client, "delete it", "no")
-    assert [e["asks"] for e in events if e["type"] == "approval_required"] == ["delete {path}"]
+            if event["type"] == "approval_required":
+                answer = {"call": event["call"], "decision": "yes", "args": {"path": "b.txt"}}
+                await world.client.call("Approve", world.client.session, json.dumps(answer))
+    asked = [c["args"] for m in world.model.requests[-1]["messages"] for c in m.get("tool_calls", ())]
+    assert asked == [{}, {"path": "b.txt"}]
+    # The same after a restart, when it is read from the store.
+    read = await world.store.messages(world.client.session, 10)
+    assert [c.args for m in read for c in m.tool_calls] == [{}, {"path": "b.txt"}]

@@ -13,7 +13,7 @@ from agent.conftest import POLICIES, TOOLS
 
 from clawos.agent.manifest import Manifest, Safety, published_schema
 from clawos.agent.registry import Registry
-from clawos.agent.template import expand, placeholder
+from clawos.agent.template import expand, named, placeholder
 from clawos.core.parse import from_toml, to_json
 
 OURS = "/usr/lib/clawos/tools/"
@@ -46,6 +46,8 @@ def test_published_schema_refuses_what_the_parser_refuses() -> None:
         {"argv": []},
         {"argv": ["/bin/x", "a{path}"]},
         {"name": "no-dot"},
+        {"asks": "show {path"},
+        {"asks": "show\n{path}"},
         {"permissions": {"network": True}},
         {"arguments": {**good["arguments"], "type": "array"}},
     ]
@@ -76,6 +78,15 @@ def test_effects_need_words_that_ask_for_them(manifest: Manifest) -> None:
     if manifest.safety is Safety.SAFE:
         assert manifest.permissions.home != "write"
         assert manifest.permissions.run_as == "clawos-sandbox"
+
+
+def test_what_a_person_is_asked_about_has_words_for_it(manifest: Manifest) -> None:
+    """Every value stands in the question: one that it left out would be shown on a line of its own."""
+    if manifest.safety is Safety.SAFE:
+        assert not manifest.asks
+    else:
+        assert manifest.asks
+        assert named(manifest.asks) == set(manifest.arguments.required)
 
 
 def test_program_of_ours_exists(manifest: Manifest) -> None:

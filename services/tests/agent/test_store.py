@@ -124,6 +124,25 @@ async def test_call_that_a_crash_interrupted_is_recorded_as_such(tmp_path: Path)
     await store.close()
 
 
+async def test_both_versions_of_an_edited_call_are_kept(tmp_path: Path) -> None:
+    store = await _store(tmp_path)
+    session = await store.open_session(7, "default", False, 8, 8)
+    await store.begin_turn(session.id, "t", "restart the web server, then look at it")
+    asked = [
+        NewCall("c0", "unit.restart", {"unit": "nginx"}),
+        NewCall("c1", "unit.status", {"unit": "nginx"}),
+    ]
+    await store.add_answer(session.id, "t", "", asked)
+    await store.begin_call("c0", {"unit": "apache2"})
+    await store.begin_call("c1")
+    await store.end_calls(session.id, "t", [CallEnd(c.id, c.tool, "done", "", 0) for c in asked])
+    history = await store.history(session.id, 10)
+    await store.close()
+    assert [call["args"] for call in history[1]["tool_calls"]] == [{"unit": "nginx"}] * 2
+    assert history[2]["edited"] == {"unit": "apache2"}
+    assert "edited" not in history[3]
+
+
 async def test_every_commit_is_synced(tmp_path: Path) -> None:
     db = schema.connect(tmp_path / "agent.db")
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -140,14 +159,14 @@ async def test_older_layout_is_migrated_and_a_broken_step_leaves_it_whole(
     store = await _store(tmp_path)
     session = await store.open_session(7, "default", False, 8, 8)
     await store.close()
-    steps = schema.STEPS
-    monkeypatch.setattr(schema, "STEPS", (*steps, "ALTER TABLE session ADD label TEXT; SELECT * FROM no;"))
+    shipped = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", (*shipped, "ALTER TABLE session ADD label TEXT; SELECT * FROM no;"))
     with pytest.raises(sqlite3.OperationalError):
         schema.connect(path)
-    monkeypatch.setattr(schema, "STEPS", (*steps, "ALTER TABLE session ADD label TEXT DEFAULT 'x';"))
+    monkeypatch.setattr(schema, "STEPS", (*shipped, "ALTER TABLE session ADD label TEXT DEFAULT 'x';"))
     db = schema.connect(path)
     assert db.execute("SELECT id, label FROM session").fetchall() == [(session.id, "x")]
-    assert db.execute("PRAGMA user_version").fetchone() == (len(steps) + 1,)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(shipped) + 1,)
     db.close()
 
 
@@ -219,14 +238,3 @@ async def test_end_of_a_call_is_its_result_in_the_conversation(tmp_path: Path) -
     assert (last["state"], last["exit_code"], last["content"]) == ("failed", 3, "no clock")
     assert last["time"].endswith("+00:00")
     await store.close()
-
-
-async def test_the_first_layout_gains_the_column_of_edits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as first:
-        first.setattr(schema, "STEPS", schema.STEPS[:1])
-        schema.connect(tmp_path / "agent.db").close()
-    db = schema.connect(tmp_path / "agent.db")
-    assert db.execute("SELECT asked FROM call").fetchall() == []
-    db.close()

@@ -41,16 +41,23 @@ TOOLS = [
 ]
 
 
+ASKS = {
+    "unit.restart": "restart {unit}",
+    "file.delete": "delete {path}",
+    "file.write": "write {text} to {path}",
+}
+
+
+class ArgumentsInvalid(ClawError):
+    """A value does not fit the tool."""
+
+    name = "ArgumentsInvalid"
+
+
 class NoSuchSession(ClawError):
     """The session is not known (any more)."""
 
     name = "NoSuchSession"
-
-
-class ArgumentsInvalid(ClawError):
-    """As the agent's."""
-
-    name = "ArgumentsInvalid"
 
 
 class Turn:
@@ -61,7 +68,8 @@ class Turn:
         self.cancelled = asyncio.Event()
         self.answer = asyncio.Event()
         self.decision = ""
-        self.args: dict[str, Any] | None = None
+        self.edited: dict[str, Any] | None = None
+        self.waits_for = ""
 
     async def send(self, kind: str, **fields: Any) -> None:
         await self.writer.send_json({"type": kind, "turn": self.id, **fields})
@@ -72,10 +80,13 @@ class Turn:
         for wait in waits:
             wait.cancel()
 
-    async def call(self, tool: str, args: dict[str, Any], safety: str = "safe") -> None:
-        await self.send("tool_call", call="c1", tool=tool, args=args, summary=tool, **{"class": safety})
+    async def call(
+        self, tool: str, args: dict[str, Any], safety: str = "safe", kind: str = "tool_call", call: str = "c1"
+    ) -> None:
+        more = {"asks": ASKS.get(tool, "")} if kind == "approval_required" else {}
+        await self.send(kind, call=call, tool=tool, args=args, summary=tool, **{"class": safety}, **more)
 
-    async def result(self, tool: str, output: str, **more: Any) -> None:
+    async def result(self, tool: str, output: str, call: str = "c1", **more: Any) -> None:
         fields = {
             "exit_code": 0,
             "signal": None,
@@ -84,33 +95,32 @@ class Turn:
             "wall_s": 0.05,
             "ok": True,
         }
-        await self.send("tool_result", call="c1", tool=tool, output=output, **{**fields, **more})
+        await self.send("tool_result", call=call, tool=tool, output=output, **{**fields, **more})
 
     async def done(self, status: str = "done") -> None:
         times = {"model_s": 0.1, "tool_s": 0.05, "wall_s": 0.2}
         await self.send("done", status=status, model="fake", prompt_tokens=1, completion_tokens=1, **times)
 
 
-ASKS = {"unit.restart": "restart {unit}", "file.delete": "delete {path}"}
-
-
-async def _approved(turn: Turn, tool: str, args: dict[str, Any], safety: str) -> None:
-    await turn.call(tool, args, safety)
-    fields = {"call": "c1", "tool": tool, "args": args, "summary": tool, "class": safety}
-    await turn.send("approval_required", **fields, asks=ASKS.get(tool, ""))
+async def _approved(turn: Turn, tool: str, args: dict[str, Any], safety: str, call: str = "c1") -> str:
+    """One call that is asked for. Returns how the turn ends if no other call follows."""
+    turn.waits_for = call
+    turn.answer.clear()
+    await turn.call(tool, args, safety, call=call)
+    await turn.call(tool, args, safety, "approval_required", call=call)
     if not turn.interactive:
-        return await turn.done("approval_needed")
+        return "approval_needed"
     cancelled = asyncio.ensure_future(turn.cancelled.wait())
     await asyncio.wait((cancelled, asyncio.ensure_future(turn.answer.wait())), return_when="FIRST_COMPLETED")
     cancelled.cancel()
     if turn.cancelled.is_set():
-        return await turn.done("interrupted")
+        return "interrupted"
     if turn.decision == "no":
-        return await turn.done("refused")
-    if turn.args is not None:
-        await turn.call(tool, turn.args, safety)
-    await turn.result(tool, f"ran after {turn.decision}\n")
-    return await turn.done()
+        return "refused"
+    if turn.edited is not None:
+        await turn.call(tool, turn.edited, safety, "call_edited", call=call)
+    await turn.result(tool, f"ran after {turn.decision}\n", call=call)
+    return "done"
 
 
 async def _play(turn: Turn, text: str) -> None:
@@ -143,10 +153,24 @@ async def _play(turn: Turn, text: str) -> None:
         await turn.result("memory.usage", "".join(f"line {n}\n" for n in range(100)))
         await turn.done()
     elif word == "restart":
-        await _approved(turn, "unit.restart", {"unit": text.partition(" ")[2]}, "cautious")
+        await turn.done(await _approved(turn, "unit.restart", {"unit": text.partition(" ")[2]}, "cautious"))
+    elif word == "twice":
+        for call, unit in enumerate(text.split()[1:]):
+            status = await _approved(turn, "unit.restart", {"unit": unit}, "cautious", f"c{call}")
+            if status != "done":
+                break
+        await turn.done(status)
+    elif word == "write":
+        path, _, written = text.removeprefix("write ").partition(" ")
+        args = {"path": path, "text": written.replace("|", "\n")}
+        await turn.done(await _approved(turn, "file.write", args, "cautious"))
+    elif word == "wordless":
+        await turn.done(await _approved(turn, "lamp.dim", {"percent": 40, "slowly": True}, "cautious"))
+    elif word == "bare":
+        await turn.done(await _approved(turn, "lamp.out", {}, "cautious"))
     elif word == "delete":
         await asyncio.sleep(0.5)
-        await _approved(turn, "file.delete", {"path": text.partition(" ")[2]}, "dangerous")
+        await turn.done(await _approved(turn, "file.delete", {"path": text.partition(" ")[2]}, "dangerous"))
     elif word == "broken":
         await turn.call("disk.usage", {"path": "/x"})
         await turn.result("disk.usage", "no such file\n", ok=False, exit_code=1)
@@ -268,10 +292,13 @@ class FakeAgent(Interface):
     async def approve(self, session: Str, answer: Str) -> None:
         self._record("Approve", **json.loads(answer))
         turn = self._turns[session]
-        turn.args = json.loads(answer).get("args")
-        if turn.args and "bad" in turn.args.values():
-            raise ArgumentsInvalid("unit: must not be bad", "give another value")
-        turn.decision = json.loads(answer)["decision"]
+        given = json.loads(answer)
+        if given["call"] != turn.waits_for:
+            raise BadRequest(f"no call {given['call']} waits for an answer")
+        turn.edited = given.get("args")
+        if turn.edited and " " in str(turn.edited.get("unit", "")):
+            raise ArgumentsInvalid("unit.restart: unit must match a pattern", "see '/tools'")
+        turn.decision = given["decision"]
         turn.answer.set()
 
     @method

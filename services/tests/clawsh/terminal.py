@@ -98,3 +98,18 @@ class Terminal:
             return False
         self.seen += data
         return bool(data)
+
+
+QUESTION = "[e]dit: "
+
+
+def settled() -> None:
+    """The moment within which an answer does not count yet."""
+    time.sleep(0.5)
+
+
+def answer(terminal: Terminal, text: str) -> None:
+    """Answer a question once that counts."""
+    terminal.expect(QUESTION)
+    settled()
+    terminal.type(text + "\r")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from clawos.agent.events import ApprovalRequired, CallAnnounced, Failure, Status, ToolOutput, ToolResult
+from clawos.agent.events import (
+    ApprovalRequired,
+    CallAnnounced,
+    CallEdited,
+    Failure,
+    Status,
+    ToolOutput,
+    ToolResult,
+)
 from clawos.agent.kit import Kit
 from clawos.agent.permission import Decision, decide
 from clawos.agent.ports import CallEnd, NewCall, Peer
@@ -35,6 +43,16 @@ class _Prepared:
     call: NewCall
     argv: tuple[str, ...]
     summary: str
+    edited: bool = False
+    """The arguments are the user's and not the model's."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A call that a person is asked about; the answer is the call to run, or None for a no."""
+
+    prepared: _Prepared
+    answer: asyncio.Future[_Prepared | None]
 
 
 class Caller:
@@ -46,24 +64,37 @@ class Caller:
         self._session = session
         self._kit = kit
         self._interactive = interactive
-        self._waiting: tuple[_Prepared, asyncio.Future[tuple[Word, _Prepared]]] | None = None
+        self._waiting: _Waiting | None = None
 
-    def answer(self, peer: Peer, call: str, word: Word, arguments: dict[str, Any] | None = None) -> None:
-        """Take the user's word, and the arguments that the user changed, which are checked as a model's are.
-
-        Raises BadRequest when this call does not wait for an answer, ArgumentsInvalid.
-        """
-        if self._waiting is None or self._waiting[0].call.id != call or self._waiting[1].done():
+    def answer(self, peer: Peer, call: str, word: Word, edited: dict[str, Any] | None = None) -> None:
+        """Raises BadRequest when this call does not wait for an answer, and ArgumentsInvalid, after which it
+        still does."""
+        waiting = self._waiting
+        if waiting is None or waiting.prepared.call.id != call or waiting.answer.done():
             raise BadRequest(
                 f"no call {call[:32]!r} waits for an answer", "it may have been answered already"
             )
-        prepared, waiting = self._waiting
-        if arguments is not None:
-            prepared = self._prepare(NewCall(prepared.call.id, prepared.call.tool, arguments))
+        prepared = waiting.prepared
+        if edited is not None and edited != prepared.call.arguments:
+            # By the manifest that the question was asked with, though a newer one may have been read since.
+            prepared = _prepare(prepared.tool, replace(prepared.call, arguments=edited), edited=True)
+        manifest = prepared.tool.manifest
         if word == "always":
-            manifest = prepared.tool.manifest
             self._session.approve_always(peer, manifest.name, manifest.safety, prepared.call.arguments)
-        waiting.set_result((word, prepared))
+        fields = {"CLAWOS_CALL": call, "CLAWOS_TOOL": manifest.name, "CLAWOS_DECISION": word}
+        if prepared.edited:
+            # Names only: the values, old and new, are kept with the conversation and not in the journal.
+            changed = " ".join(_changed(waiting.prepared, prepared))
+            log.info(
+                "call %s: the user edited %s and said %s",
+                call,
+                changed,
+                word,
+                extra={**fields, "CLAWOS_EDITED": changed},
+            )
+        else:
+            log.info("call %s: the user said %s", call, word, extra=fields)
+        waiting.answer.set_result(None if word == "no" else prepared)
 
     async def announce(self, call: NewCall) -> str:
         """Tell of a call that will not run. Raises ToolUnknown and ArgumentsInvalid. Returns its summary."""
@@ -86,25 +117,20 @@ class Caller:
         await self._tell(prepared)
         match self._decide(prepared):
             case Decision.REFUSE:
-                await self._ask(prepared)
+                await self._tell_question(prepared)
                 return Status.APPROVAL_NEEDED
             case Decision.ASK:
                 approved = await self._approved(prepared)
                 if approved is None:
                     return Status.REFUSED
-                if approved.call.arguments != prepared.call.arguments:
-                    await self._turn.edited(approved.call)
-                    await self._tell(approved)
                 prepared = approved
+        if prepared.edited:
+            self._turn.edited(prepared.call)
+            await self._tell(prepared, CallEdited)
         return await self._run(prepared)
 
     def _prepare(self, call: NewCall) -> _Prepared:
-        tool = self._kit.registry.get(call.tool)
-        arguments = tool.check(call.arguments)
-        argv = expand(tool.manifest.argv, arguments)
-        return _Prepared(
-            tool, NewCall(call.id, call.tool, arguments), argv, summary(tool.manifest.name, arguments)
-        )
+        return _prepare(self._kit.registry.get(call.tool), call)
 
     def _decide(self, prepared: _Prepared) -> Decision:
         manifest = prepared.tool.manifest
@@ -112,56 +138,42 @@ class Caller:
         approved = self._session.approved(self._peer, manifest.name, manifest.safety, arguments)
         return decide(manifest.safety, approved=approved, interactive=self._interactive, plan=False)
 
-    async def _tell(self, prepared: _Prepared) -> None:
-        await self._turn.emit(CallAnnounced(**self._fields(prepared)))
+    async def _tell(
+        self, prepared: _Prepared, kind: type[CallAnnounced] = CallAnnounced, **more: Any
+    ) -> None:
+        await self._turn.emit(
+            kind(
+                turn=self._turn.id,
+                call=prepared.call.id,
+                tool=prepared.call.tool,
+                args=prepared.call.arguments,
+                safety=prepared.tool.manifest.safety,
+                summary=prepared.summary,
+                **more,
+            )
+        )
 
-    async def _ask(self, prepared: _Prepared) -> None:
-        await self._turn.emit(ApprovalRequired(**self._fields(prepared), asks=prepared.tool.manifest.asks))
-
-    def _fields(self, prepared: _Prepared) -> dict[str, Any]:
-        return {
-            "turn": self._turn.id,
-            "call": prepared.call.id,
-            "tool": prepared.call.tool,
-            "args": prepared.call.arguments,
-            "safety": prepared.tool.manifest.safety,
-            "summary": prepared.summary,
-        }
+    async def _tell_question(self, prepared: _Prepared) -> None:
+        await self._tell(prepared, ApprovalRequired, asks=prepared.tool.manifest.asks)
 
     async def _approved(self, prepared: _Prepared) -> _Prepared | None:
-        """Ask and wait. Returns the call as the user wants it, None for no; raises TimeoutError when nobody
-        answers.
-        """
-        waiting: asyncio.Future[tuple[Word, _Prepared]] = asyncio.get_running_loop().create_future()
-        self._waiting = (prepared, waiting)
+        """Ask and wait. Returns what may run, as the user may have edited it; raises TimeoutError when nobody
+        answers."""
+        self._waiting = waiting = _Waiting(prepared, asyncio.get_running_loop().create_future())
         left_s = self._turn.pause_clock()
         try:
             await self._turn.enter(State.PAUSED)
-            await self._ask(prepared)
+            await self._tell_question(prepared)
             async with asyncio.timeout(self._kit.config.approval_timeout_s):
-                word, approved = await waiting
+                return await waiting.answer
         finally:
             self._waiting = None
             self._turn.resume_clock(left_s)
-        edited = approved.call.arguments != prepared.call.arguments
-        log.info(
-            "call %s: the user said %s%s",
-            prepared.call.id,
-            word,
-            " to a call of their own arguments" if edited else "",
-            extra={
-                "CLAWOS_CALL": prepared.call.id,
-                "CLAWOS_TOOL": prepared.call.tool,
-                "CLAWOS_DECISION": word,
-                "CLAWOS_EDITED": str(int(edited)),
-            },
-        )
-        return approved if word != "no" else None
 
     async def _run(self, prepared: _Prepared) -> Status:
         call, turn = prepared.call, self._turn
         await turn.enter(State.CALLING_TOOL)
-        await self._kit.store.begin_call(call.id)
+        await self._kit.store.begin_call(call.id, call.arguments if prepared.edited else None)
 
         async def on_text(text: str) -> None:
             await turn.emit(ToolOutput(turn=turn.id, call=call.id, text=text))
@@ -188,7 +200,9 @@ class Caller:
         )
         # First on disk, then told: though its reader has left, a call that ran is recorded as such.
         state = "done" if result.ok else "failed"
-        await turn.close_calls([CallEnd(call.id, call.tool, state, _for_model(outcome), result.exit_code)])
+        await turn.close_calls(
+            [CallEnd(call.id, call.tool, state, _for_model(prepared, outcome), result.exit_code)]
+        )
         await turn.emit(
             ToolResult(
                 turn=turn.id,
@@ -206,10 +220,24 @@ class Caller:
         return Status.DONE if result.ok else Status.FAILED
 
 
-def _for_model(outcome: Outcome) -> str:
+def _prepare(tool: Tool, call: NewCall, *, edited: bool = False) -> _Prepared:
+    """Raises ArgumentsInvalid."""
+    arguments = tool.check(call.arguments)
+    argv = expand(tool.manifest.argv, arguments)
+    words = summary(tool.manifest.name, arguments)
+    return _Prepared(tool, replace(call, arguments=arguments), argv, words, edited)
+
+
+def _changed(before: _Prepared, after: _Prepared) -> list[str]:
+    """Names of the arguments that are not what they were."""
+    was, now = before.call.arguments, after.call.arguments
+    return sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+
+
+def _for_model(prepared: _Prepared, outcome: Outcome) -> str:
     """The output with what a reader must know beside it."""
     result = outcome.result
-    notes = []
+    notes = [f"the user edited this call before it ran: {prepared.summary}"] if prepared.edited else []
     if outcome.truncated:
         notes.append("the output was longer and is cut here")
     if result.limit:

@@ -47,10 +47,13 @@ class CallAnnounced(Event, frozen=True, tag="tool_call"):
 
 
 class ApprovalRequired(CallAnnounced, frozen=True, tag="approval_required"):
-    """The call that was announced waits for the user's word."""
+    """The call that was announced waits for the user's word. `asks` is the manifest's: `restart {unit}`."""
 
     asks: str
-    """The question in words, `delete {path}`, its values left out; "" where the tool has none."""
+
+
+class CallEdited(CallAnnounced, frozen=True, tag="call_edited"):
+    """The user put other arguments in place; with these the call runs."""
 
 
 class ToolOutput(Event, frozen=True, tag="tool_output"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from clawos.agent.template import Argv, placeholders, required_placeholders, words_of
+from clawos.agent.template import Argv, named, placeholders, required_placeholders
 from clawos.core.parse import Record
 
 
@@ -43,6 +43,7 @@ ArgumentName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 SystemName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$", max_length=512)]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
+Sentence = Annotated[str, Meta(pattern=r"^([^{}\x00-\x1f]|\{[a-z][a-z0-9_]{0,31}\})*$", max_length=120)]
 Length = Annotated[int, Meta(ge=0, le=131_071)]
 Scalar = str | int | float | bool
 
@@ -124,7 +125,7 @@ class Manifest(Record, frozen=True):
     arguments: Arguments
     verbs: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
     asks: Annotated[
-        str, Meta(max_length=200, description="the question before a call, as `delete {path}`")
+        Sentence, Meta(description="what a person is asked, without the question mark: restart {unit}")
     ] = ""
     permissions: Permissions = Permissions()
 
@@ -139,6 +140,10 @@ class Manifest(Record, frozen=True):
             # The patterns above are also JSON Schema's, where "$" is the end; Python's lets a newline pass.
             if word.endswith("\n"):
                 raise ValueError(f"{word!r} ends in a newline")
+        if not self.asks.isprintable():
+            raise ValueError("asks must be one line of characters that are seen")
+        if absent := named(self.asks) - set(self.arguments.required):
+            raise ValueError(f"asks names what is not a required argument: {', '.join(sorted(absent))}")
         program = self.argv[0]
         if not isinstance(program, str) or not program.startswith("/") or placeholders((program,)):
             raise ValueError("argv must begin with the absolute path of a program")
@@ -148,8 +153,6 @@ class Manifest(Record, frozen=True):
             raise ValueError(f"argv uses arguments that are not declared: {', '.join(sorted(unknown))}")
         if unused := declared - used:
             raise ValueError(f"argv does not use the arguments {', '.join(sorted(unused))}")
-        if unknown := words_of(self.asks) - set(self.arguments.required):
-            raise ValueError(f"asks uses what is no required argument: {', '.join(sorted(unknown))}")
         if bare := required_placeholders(self.argv) - set(self.arguments.required):
             raise ValueError(
                 f"{', '.join(sorted(bare))} may be absent: put it into an inner list or require it"

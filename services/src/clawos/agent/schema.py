@@ -55,9 +55,8 @@ STEPS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX call_turn ON call (turn);
     """,
-    """
-    ALTER TABLE call ADD COLUMN asked TEXT;  -- the model's arguments, where the user changed them
-    """,
+    # The arguments that the user put in place of the model's before the call ran.
+    "ALTER TABLE call ADD COLUMN edited TEXT;",
 )
 
 

@@ -51,7 +51,11 @@ class ApproveRequest(Record, frozen=True):
     call: str
     decision: Literal["yes", "no", "always"]
     args: dict[str, Any] | None = None
-    """The arguments as the user changed them; None: as they were asked for."""
+    """All arguments, as the user edited them; None leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        if self.decision == "no" and self.args is not None:
+            raise ValueError("args go with yes and always: a call that is refused has none to run with")
 
 
 class AgentService:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,20 +140,25 @@ class SqliteStore:
         return StoredSession(*row) if row else None
 
     async def messages(self, session: str, last: int) -> list[Message]:
-        rows = await self._in_thread(
-            lambda: self._db.execute(
-                "SELECT role, content, tool_calls, tool FROM message WHERE session = ? AND role != 'exec'"
+        def read() -> list[Message]:
+            rows = self._db.execute(
+                "SELECT role, content, tool_calls, tool, id FROM message WHERE session = ? AND role != 'exec'"
                 " ORDER BY id DESC LIMIT ?",
                 (session, last),
             ).fetchall()
-        )
-        return [_message(*row) for row in reversed(rows)]
+            edits = _edits(self._db, session)
+            return [
+                _message(role, content, tool_calls, tool, edits.get(number, {}))
+                for role, content, tool_calls, tool, number in reversed(rows)
+            ]
+
+        return await self._in_thread(read)
 
     async def history(self, session: str, last: int) -> list[dict[str, Any]]:
         rows = await self._in_thread(
             lambda: self._db.execute(
                 "SELECT m.role, m.content, m.tool_calls, m.tool, m.call, m.time_ms, m.turn,"
-                " call.state, call.exit_code, call.asked FROM message m LEFT JOIN call ON call.id = m.call"
+                " call.state, call.exit_code, call.edited FROM message m LEFT JOIN call ON call.id = m.call"
                 " WHERE m.session = ? ORDER BY m.id DESC LIMIT ?",
                 (session, last),
             ).fetchall()
@@ -179,28 +184,12 @@ class SqliteStore:
 
         await self._write(write)
 
-    async def edit_call(self, turn: str, call: str, arguments: dict[str, Any]) -> None:
-        def write(db: sqlite3.Connection) -> None:
-            (position,) = db.execute("SELECT position FROM call WHERE id = ?", (call,)).fetchone()
-            message, asked = db.execute(
-                "SELECT id, tool_calls FROM message WHERE turn = ? AND role = 'assistant'"
-                " ORDER BY id DESC LIMIT 1",
-                (turn,),
-            ).fetchone()
-            calls = msgspec.json.decode(asked)
-            calls[position]["args"] = arguments
-            db.execute("UPDATE message SET tool_calls = ? WHERE id = ?", (to_json(calls), message))
-            db.execute(
-                "UPDATE call SET asked = coalesce(asked, arguments), arguments = ? WHERE id = ?",
-                (to_json(arguments), call),
-            )
-
-        await self._write(write)
-
-    async def begin_call(self, call: str) -> None:
+    async def begin_call(self, call: str, edited: Mapping[str, Any] | None = None) -> None:
+        arguments = None if edited is None else to_json(edited)
         await self._write(
             lambda db: db.execute(
-                "UPDATE call SET state = 'running', started_ms = ? WHERE id = ?", (_now_ms(), call)
+                "UPDATE call SET state = 'running', started_ms = ?, edited = ? WHERE id = ?",
+                (_now_ms(), arguments, call),
             )
         )
 
@@ -245,6 +234,21 @@ def _put_aside(path: Path) -> Path:
     return aside
 
 
+def _edits(db: sqlite3.Connection, session: str) -> dict[int, dict[int, dict[str, Any]]]:
+    """The users' own arguments, by the message that asked for the call and its place in that."""
+    rows = db.execute(
+        "SELECT (SELECT max(asked.id) FROM message asked WHERE asked.turn = call.turn"
+        " AND asked.role = 'assistant' AND asked.id < result.id), call.position, call.edited"
+        " FROM message result JOIN call ON call.id = result.call"
+        " WHERE result.session = ? AND call.edited IS NOT NULL",
+        (session,),
+    )
+    found: dict[int, dict[int, dict[str, Any]]] = {}
+    for message, position, edited in rows:
+        found.setdefault(message, {})[position] = msgspec.json.decode(edited)
+    return found
+
+
 def _end_call(db: sqlite3.Connection, session: str, turn: str, end: CallEnd) -> None:
     db.execute(
         "UPDATE call SET state = ?, exit_code = ?, ended_ms = ? WHERE id = ?",
@@ -271,8 +275,12 @@ def _add_message(
     )
 
 
-def _message(role: Any, content: str, tool_calls: str, tool: str | None) -> Message:
-    calls = msgspec.json.decode(tool_calls, type=tuple[ToolCall, ...])
+def _message(
+    role: Any, content: str, tool_calls: str, tool: str | None, edits: Mapping[int, dict[str, Any]]
+) -> Message:
+    """A message as a model reads it: a call that the user edited is the one that ran."""
+    asked = msgspec.json.decode(tool_calls, type=tuple[ToolCall, ...])
+    calls = tuple(ToolCall(tool=c.tool, args=edits.get(at, c.args)) for at, c in enumerate(asked))
     return Message(role=role, content=content, tool_calls=calls, tool=tool)
 
 
@@ -286,15 +294,15 @@ def _entry(
     turn: str,
     state: str | None,
     exit_code: int | None,
-    asked: str | None,
+    edited: str | None,
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"role": role, "content": content, "turn": turn}
     if calls := msgspec.json.decode(tool_calls):
         entry["tool_calls"] = calls
     if call is not None:
         entry |= {"tool": tool, "call": call, "state": state, "exit_code": exit_code}
-    if asked is not None:
-        entry["edited_from"] = msgspec.json.decode(asked)
+    if edited is not None:
+        entry["edited"] = msgspec.json.decode(edited)
     return entry | {"time": datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")}
 
 

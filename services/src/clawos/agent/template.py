@@ -38,9 +38,9 @@ def required_placeholders(argv: Argv) -> frozenset[str]:
     return placeholders(tuple(e for e in argv if isinstance(e, str)))
 
 
-def words_of(sentence: str) -> frozenset[str]:
-    """Every argument that a sentence such as `delete {path}` names."""
-    return frozenset(_PLACEHOLDER.findall(sentence))
+def named(text: str) -> frozenset[str]:
+    """Every argument that a sentence names as `{name}`."""
+    return frozenset(_PLACEHOLDER.findall(text))
 
 
 def expand(argv: Argv, values: Mapping[str, str | int | float | bool]) -> tuple[str, ...]:

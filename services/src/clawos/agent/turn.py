@@ -76,16 +76,14 @@ class Turn:
         peer: Peer,
         call: str,
         decision: Literal["yes", "no", "always"],
-        arguments: dict[str, Any] | None = None,
+        edited: dict[str, Any] | None = None,
     ) -> None:
-        """The user's word on the call that waits for it, and its arguments if the user changed them.
+        """The user's word on the call that waits for it. Raises BadRequest when that call does not wait, and
+        ArgumentsInvalid for edited arguments that it cannot run with: then it waits on."""
+        self._caller.answer(peer, call, decision, edited)
 
-        Raises BadRequest when that call does not wait, ArgumentsInvalid.
-        """
-        self._caller.answer(peer, call, decision, arguments)
-
-    async def edited(self, call: NewCall) -> None:
-        """Keep a call as the user changed it: what the model reads from now on is what ran."""
+    def edited(self, call: NewCall) -> None:
+        """Let the conversation say what runs, where the user changed it; the store does the same."""
         history = self._session.history
         assert history is not None
         answer = next(at for at in reversed(range(len(history))) if history[at].role == "assistant")
@@ -94,7 +92,6 @@ class Turn:
         at = len(calls) - len(self._open_calls) + [c.id for c in self._open_calls].index(call.id)
         calls[at] = ToolCall(tool=call.tool, args=call.arguments)
         history[answer] = msgspec.structs.replace(history[answer], tool_calls=tuple(calls))
-        await self._kit.store.edit_call(self.id, call.id, call.arguments)
 
     async def run(self) -> None:
         """Carry the turn out; never raises."""

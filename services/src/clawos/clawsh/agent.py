@@ -68,9 +68,11 @@ class Agent:
         _, stdout, stderr, result = self._in_session("Exec", json.dumps({"command": command}), fds=(stdin,))
         return stdout, stderr, result
 
-    def approve(self, call: str, decision: str, args: dict[str, Any] | None = None) -> None:
-        """Answer for a call, with arguments where the user changed them. Raises RemoteError."""
-        answer = {"call": call, "decision": decision} | ({"args": args} if args is not None else {})
+    def approve(self, call: str, decision: str, edited: dict[str, Any] | None = None) -> None:
+        """Answer a question. Raises RemoteError ArgumentsInvalid for edited arguments that do not fit."""
+        answer: dict[str, Any] = {"call": call, "decision": decision}
+        if edited is not None:
+            answer["args"] = edited
         self.wire.room(AGENT, "Approve", self.session, json.dumps(answer))
 
     def cancel(self) -> None:

@@ -1,8 +1,9 @@
 """The question whether a call may run, asked so that nobody answers it by accident.
 
-What was typed before the question stood on the screen does not count, nor does what comes within the moment
-that a finger already on its way needs; Enter alone answers nothing; and the call is shown from its parsed
-arguments, with every character visible that a terminal would hide.
+It reads as a sentence, in the words of the tool's manifest. What was typed before the question stood on the
+screen does not count, nor does what comes within the moment that a finger already on its way needs; Enter
+alone answers nothing; and the values are those of the parsed call, whole, with every character visible that a
+terminal would hide.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import termios
 import time
 
 from clawos.clawsh.clean import beyond_ascii, visible
-from clawos.clawsh.view import argument
+from clawos.clawsh.view import argument, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,44 +28,21 @@ if TYPE_CHECKING:
 GRACE_S = 0.3
 _LONGEST = 4096
 """The longest value that is shown whole; a shell command is never longer."""
-_SENTENCE = 120
-"""The question is one sentence if that is no longer; else each argument has its line."""
-_ANSWERS = {
-    "y": "yes", "yes": "yes", "n": "no", "no": "no", "a": "always", "always": "always",
-    "e": "edit", "edit": "edit",
-}  # fmt: skip
-_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-
-
-class Answer:
-    """What the user decided, and the arguments if they were changed."""
-
-    __slots__ = ("args", "decision")
-
-    def __init__(self, decision: str, args: dict[str, Any] | None = None) -> None:
-        self.decision, self.args = decision, args
+_IN_THE_SENTENCE = 60
+"""A longer value stands on a line of its own, above the question."""
+_ANSWERS = {"y": "yes", "yes": "yes", "n": "no", "no": "no", "a": "always", "always": "always"}
+_EDIT = {"e": "edit", "edit": "edit"}
+_PLACEHOLDER = re.compile(r"(\{[a-z][a-z0-9_]*\})")
 
 
 def ask(
-    event: Event, screen: Sink, keyboard: int, interrupts: Interrupts, edited: dict[str, Any] | None = None
-) -> Answer | None:
-    """Ask until there is an answer: "yes", "no" or "always"; None on Ctrl-C. Ctrl-D and a lost terminal mean
-    no. `edited` are arguments of the user's that did not pass."""
-    args = event["args"] if edited is None else edited
-    while True:
-        decision = _decide(event, args, screen, keyboard, interrupts)
-        if decision != "edit":
-            changed = None if decision == "no" or args == event["args"] else args
-            return Answer(decision, changed) if decision else None
-        args = _edit(args, screen)
-
-
-def _decide(
     event: Event, args: dict[str, Any], screen: Sink, keyboard: int, interrupts: Interrupts
 ) -> str | None:
-    """One question, until it is answered."""
-    choices = ["[y]es", "[n]o", *(["[e]dit"] if args else []), "[a]lways in this shell"]
-    question = f"{_show(event, args, screen)} {screen.style('  '.join(choices) + ': ', 'ask')}"
+    """Ask until there is an answer: "yes", "no", "always" or "edit"; None on Ctrl-C. Ctrl-D and a lost
+    terminal mean no. `args` are those that the call would run with."""
+    answers = {**_ANSWERS, **_EDIT} if args else _ANSWERS
+    question = _question(event, args, screen) + "? [y]es [n]o [a]lways" + (" [e]dit: " if args else ": ")
+    screen.end_line()
     screen.write(question)
     _drop_typed(keyboard)
     while True:
@@ -75,49 +53,55 @@ def _decide(
         if not line:
             screen.write("\n")
             return "no"
-        answer = _ANSWERS.get(line.decode(errors="replace").strip().lower())
+        answer = answers.get(line.decode(errors="replace").strip().lower())
         screen.at_line_start = True  # the terminal echoed the newline
-        if answer and (args or answer != "edit"):
+        if answer:
             return answer
+        screen.line(_explained(event, edit=bool(args)), "dim")
         screen.write(question)
 
 
-def _show(event: Event, args: dict[str, Any], screen: Sink) -> str:
-    """The call, as lines of its own where it is long or odd. Returns what stands before the choices."""
-    kind = "This is DANGEROUS" if event["class"] == "dangerous" else "This changes something"
-    values = {name: visible(value) if isinstance(value, str) else str(value) for name, value in args.items()}
-    plain = all(value and value == str(args[name]) and value.isascii() for name, value in values.items())
-    named = set(_PLACEHOLDER.findall(event["asks"]))
-    length = len(event["asks"]) + sum(map(len, values.values()))
-    if event["asks"] and named == set(args) and plain and length <= _SENTENCE:
-        sentence = _PLACEHOLDER.sub(lambda match: screen.style(values[match[1]], "strong"), event["asks"])
-        return f"{screen.style(f'{kind}:', 'ask')} {sentence}?"
-    screen.line(f"{kind}: {visible(event['tool'])}", "ask")
+def _question(event: Event, args: dict[str, Any], screen: Sink) -> str:
+    """The sentence up to its question mark; what does not fit into it is shown on lines above it."""
+    words = event["asks"]
+    if not words or not _named(words) <= args.keys():
+        words = event["tool"] + "".join(f" {name}={{{name}}}" for name in args)
+    short = {name: word for name in _named(words) if (word := _short(args[name])) is not None}
     for name, value in args.items():
-        screen.line(f"  {visible(name)} = {argument(value, _LONGEST)}")
-        lookalikes = beyond_ascii(str(value))
-        if lookalikes:
-            screen.line(f"    (holds characters beyond ASCII: {', '.join(lookalikes)})", "ask")
-    return screen.style("Allow this?", "ask")
+        if name not in short:
+            screen.line(f"  {visible(name)} = {argument(value, _LONGEST)}")
+    for name, value in args.items():
+        if lookalikes := beyond_ascii(str(value)):
+            screen.line(f"  {visible(name)} holds characters beyond ASCII: {', '.join(lookalikes)}", "ask")
+    sentence = screen.style("DANGEROUS: ", "ask") if event["class"] == "dangerous" else ""
+    for part in _PLACEHOLDER.split(words):
+        name = part[1:-1]
+        if not _PLACEHOLDER.fullmatch(part):
+            sentence += visible(part)
+        elif name in short:
+            sentence += screen.style(short[name], "strong")
+        else:
+            sentence += f"({name}, above)"
+    return sentence
 
 
-def _edit(args: dict[str, Any], screen: Sink) -> dict[str, Any]:
-    """The arguments as the user wants them, one after the other; as they were on Ctrl-C and Ctrl-D."""
-    from clawos.clawsh.editor import edit_value
+def _named(words: str) -> set[str]:
+    return {part[1:-1] for part in _PLACEHOLDER.findall(words)}
 
-    changed: dict[str, Any] = {}
-    try:
-        for name, value in args.items():
-            text = edit_value(screen, f"  {visible(name)} = ", str(value))
-            # What is no number any more is the agent's to refuse, in its words.
-            number = (
-                isinstance(value, int) and not isinstance(value, bool) and re.fullmatch(r"-?[0-9]+", text)
-            )
-            changed[name] = int(text) if number else text
-    except (KeyboardInterrupt, EOFError):
-        screen.line("  as it was")
-        return args
-    return changed
+
+def _short(value: Any) -> str | None:
+    """The value as a word of the sentence, in quotes where it could be taken for more than one."""
+    text = visible(str(value))
+    if "\n" in str(value) or len(text) > _IN_THE_SENTENCE:
+        return None
+    plain = text and all(character.isalnum() or character in "._-/:@%+,~\\" for character in text)
+    return text if plain or not isinstance(value, str) else quoted(text)
+
+
+def _explained(event: Event, *, edit: bool) -> str:
+    same = "the very same" if event["class"] == "dangerous" else visible(event["tool"])
+    change = ", e edits it first" if edit else ""
+    return f"y runs it, n does not{change},\na runs it and asks no more for {same} in this shell"
 
 
 def _drop_typed(keyboard: int) -> None:

@@ -24,6 +24,7 @@ _UNSEEN = frozenset(
 _UNSEEN_IN_A_QUESTION = frozenset(
     [0x2800, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
 )
+UNSEEN = _UNSEEN | _UNSEEN_IN_A_QUESTION
 # The zero-width joiners make emoji and the scripts of half of Asia readable; in output they deceive nobody.
 _KEPT_IN_OUTPUT = frozenset([0x200C, 0x200D])
 
@@ -113,7 +114,7 @@ def _shown(character: str) -> str:
     code = ord(character)
     if character in "\n\t\r":
         return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[character]
-    if character.isprintable() and code not in _UNSEEN and code not in _UNSEEN_IN_A_QUESTION:
+    if character.isprintable() and code not in UNSEEN:
         return character
     if code < 0x100:
         return f"\\x{code:02x}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from clawos.clawsh.slash import COMMANDS
+from clawos.clawsh.slash import COMMANDS, CORRECTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_OFFERS = 200
 _TAKES_TOOL = ("/tools ",)
+_TAKES_WORD = {"/corrections ": CORRECTIONS}
 
 
 def complete(before: str, tools: Callable[[], list[str]]) -> tuple[int, list[str]]:
@@ -23,6 +24,9 @@ def complete(before: str, tools: Callable[[], list[str]]) -> tuple[int, list[str
     if before.startswith("/") and " " not in before:
         offers = [name for name in COMMANDS if name.startswith(before)]
         return len(before), offers or _paths(word)
+    for command, words in _TAKES_WORD.items():
+        if before.startswith(command):
+            return len(word), [offer for offer in words if offer.startswith(word)]
     if before.startswith("!"):
         word = word.removeprefix("!") if " " not in before else word
         return len(word), _paths(word)

@@ -20,6 +20,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "text": {"text": str},
     "tool_call": _CALL,
     "approval_required": {**_CALL, "asks": str},
+    "call_edited": _CALL,
     "tool_output": {"call": str, "text": str},
     "tool_result": {
         "call": str,

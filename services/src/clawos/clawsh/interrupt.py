@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
     from typing import Any
 
@@ -43,15 +45,31 @@ class Interrupts:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._count += 1
 
-    def __enter__(self) -> Interrupts:
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Meanwhile Python's own KeyboardInterrupt: a line editor handles Ctrl-C in its own way, and leaves
+        nobody else's handler in place."""
+        self._restore()
+        try:
+            yield
+        finally:
+            self._install()
+
+    def _install(self) -> None:
         self._before = signal.signal(signal.SIGINT, self._on_signal)
         self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+
+    def _restore(self) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
+        signal.signal(signal.SIGINT, self._before)
+
+    def __enter__(self) -> Interrupts:
+        self._install()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.set_wakeup_fd(self._wakeup_before)
-        signal.signal(signal.SIGINT, self._before)
+        self._restore()
         os.close(self._read_fd)
         os.close(self._write_fd)

@@ -29,5 +29,8 @@ class JsonView:
     def fail(self, name: str, message: str, hint: str) -> None:
         self.show(Event({"type": "error", "name": name, "message": message, "hint": hint}))
 
+    def note(self, text: str) -> None:
+        """For a person only."""
+
     def end(self, status: str) -> None:
         """Nothing: see the exit code."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from clawos.clawsh import exit_codes
 from clawos.clawsh.clean import clean, visible
-from clawos.clawsh.view import arguments
 from clawos.core.errors import ClawError
 
 TYPE_CHECKING = False
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from clawos.clawsh.corrections import Corrections
     from clawos.clawsh.shell import Shell
 
     Action = Callable[[Shell, str], int]
@@ -140,42 +138,56 @@ def quit_(shell: Shell, _argument: str) -> int:
     return exit_codes.DONE
 
 
-def corrections(shell: Shell, what: str) -> int:
-    from clawos.clawsh.corrections import Corrections
+CORRECTIONS = {
+    "on": "keep the calls that you edit and approve, for a later training",
+    "off": "keep no more; those that there are stay",
+    "show": "show those that there are",
+    "clear": "remove them",
+    "path": "say which file they are in",
+}
 
-    kept = Corrections()
-    try:
-        if what in ("on", "off"):
-            kept.want(what == "on")
-        elif what == "clear":
-            kept.clear()
-        elif what == "show":
-            shell.say(_corrections(kept))
-            return exit_codes.DONE
-        elif what == "path":
-            shell.say(kept.path)
-            return exit_codes.DONE
-        elif what:
-            raise SlashError(f"/corrections {what} means nothing", "try: /corrections on|off|show|clear|path")
-    except OSError as error:
-        raise SlashError(f"{kept.path}: {error.strerror}", "check your home") from None
-    found, _ = kept.load()
-    state = "are kept" if kept.wanted else "are not kept"
-    where = f"{len(found)} in {kept.path}"
-    shell.say(f"Calls that you edit {state}; {where}. They never leave this machine by themselves.")
+
+def corrections(shell: Shell, word: str) -> int:
+    from clawos.clawsh import corrections as kept
+
+    match word:
+        case "on" | "off":
+            kept.keep(word == "on")
+            shell.say(_corrections_are(on=kept.are_kept()))
+        case "show":
+            return _show_corrections(shell)
+        case "clear":
+            shell.say("removed" if kept.clear() else "there are none")
+        case "path":
+            shell.say(visible(kept.path()))
+        case "":
+            shell.say(_corrections_are(on=kept.are_kept()))
+            shell.say(
+                "\n".join(f"  /corrections {name:<5}  {meaning}" for name, meaning in CORRECTIONS.items())
+            )
+        case _:
+            raise SlashError(f"what is {word!r}?", f"/corrections takes one of: {', '.join(CORRECTIONS)}")
     return exit_codes.DONE
 
 
-def _corrections(kept: Corrections) -> str:
+def _corrections_are(*, on: bool) -> str:
+    if on:
+        return "corrections are kept, in a file of yours: /corrections path. They are never sent anywhere."
+    return "corrections are not kept"
+
+
+def _show_corrections(shell: Shell) -> int:
+    from clawos.clawsh import corrections as kept
+
     found, bad = kept.load()
-    lines = []
-    for one in found:
-        lines.append(visible(one["text"]))
-        for word, calls in (("was", one["was"]), ("is", one["calls"])):
-            lines += [f"  {word:<3} {visible(call['tool'])}{arguments(call['args'])}" for call in calls]
+    if found:
+        shell.say("\n".join(map(kept.shown, found)))
     if bad:
-        lines.append(f"({bad} lines make no sense and are passed over)")
-    return "\n".join(lines) or "nothing was kept yet"
+        numbers = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        shell.stderr.line(f"clawsh: not a correction, and passed over: line {numbers}")
+    if not found and not bad:
+        shell.stderr.line("clawsh: there are no corrections")
+    return exit_codes.DONE
 
 
 COMMANDS: dict[str, tuple[str, str, Action]] = {
@@ -184,12 +196,12 @@ COMMANDS: dict[str, tuple[str, str, Action]] = {
     "/plan": ("TEXT", "show which calls a request would lead to, and run nothing", plan),
     "/model": ("[NAME]", "list the models, or use another (administrators)", model),
     "/history": ("", "show what was said in this session", history),
+    "/output": ("", "show the last tools' output in full", output),
     "/corrections": (
-        "[on|off|show|clear|path]",
-        "keep the calls that you edit, for training the model",
+        "[WORD]",
+        "calls that you edited: on, off, show, clear, path",
         corrections,
     ),
-    "/output": ("", "show the last tools' output in full", output),
     "/clear": ("", "clear the screen", clear),
     "/rescue": ("", "a plain /bin/sh for administrators: run0, systemctl, journalctl", rescue),
     "/quit": ("", "leave; so do exit and Ctrl-D", quit_),

@@ -7,8 +7,6 @@ import select
 import time
 
 from clawos.clawsh import exit_codes
-from clawos.clawsh.approval import ask
-from clawos.clawsh.clean import visible
 from clawos.clawsh.events import Event, EventInvalid
 from clawos.clawsh.interrupt import Interrupts
 from clawos.core.errors import PREFIX, ClawError, RemoteError
@@ -23,9 +21,34 @@ if TYPE_CHECKING:
     from clawos.clawsh.sink import Sink
     from clawos.clawsh.view import View
 
+    Call = dict[str, Any]
+
 # After Ctrl-C the agent gets this long to end the turn in good order; then we hang up, which ends it too.
 CANCEL_S = 5
 _MAX_LINE = 4 * 1024 * 1024
+
+
+class _Calls:
+    """The calls of a turn: as the model made them, and as they were let run."""
+
+    def __init__(self) -> None:
+        self._was: dict[str, Call] = {}
+        self._ran: dict[str, Call] = {}
+        self.edited = False
+
+    def announced(self, event: Event) -> None:
+        self._was[event["call"]] = self._ran[event["call"]] = {"tool": event["tool"], "args": event["args"]}
+
+    def asked(self, event: Event) -> None:
+        self._ran.pop(event["call"], None)
+
+    def approved(self, event: Event, args: dict[str, Any]) -> None:
+        self._ran[event["call"]] = {"tool": event["tool"], "args": args}
+        self.edited = self.edited or args != event["args"]
+
+    def correction(self) -> tuple[list[Call], list[Call]]:
+        """What ran, and what the model wanted to."""
+        return list(self._ran.values()), list(self._was.values())
 
 
 class Person:
@@ -37,16 +60,14 @@ class Person:
 
 def run(agent: Agent, view: View, text: str, *, plan: bool = False, person: Person | None = None) -> int:
     """Carry out one request. Returns an exit code; raises ReaderGone when nobody reads our output."""
+    calls = _Calls()
     with Interrupts() as interrupts:
         agent.wire.wake_fd = interrupts.fd
         events = -1
         try:
             view.waiting("thinking")
             events = agent.ask(text, plan=plan, interactive=person is not None)
-            changes = Changes()
-            status = _follow(agent, view, events, person, interrupts, changes)
-            if changes.edited and status == "done":
-                _keep(view, text, changes)
+            status = _follow(agent, view, events, person, interrupts, calls)
         except Interrupted:
             # Not known whether the agent had begun: a connection that is gone ends whatever it had.
             agent.forget()
@@ -55,61 +76,14 @@ def run(agent: Agent, view: View, text: str, *, plan: bool = False, person: Pers
             if events >= 0:
                 os.close(events)
             agent.release()
+            if calls.edited:
+                _keep_correction(view, text, calls)
         view.end(status)
         return exit_codes.OF_STATUS.get(status, exit_codes.FAILED)
 
 
-class Changes:
-    """The calls of a turn, as the model asked for them and as they ran."""
-
-    def __init__(self) -> None:
-        self.was: dict[str, dict[str, Any]] = {}
-        self.calls: dict[str, dict[str, Any]] = {}
-
-    @property
-    def edited(self) -> bool:
-        return self.was != self.calls
-
-    def see(self, event: Event) -> None:
-        """Take a call as announced; one that the user changed is announced again."""
-        call = {"tool": event["tool"], "args": event["args"]}
-        self.was.setdefault(event["call"], call)
-        self.calls[event["call"]] = call
-
-
-def _keep(view: View, text: str, changes: Changes) -> None:
-    from clawos.clawsh.corrections import Corrections
-
-    corrections = Corrections()
-    if not corrections.wanted:
-        return
-    try:
-        corrections.keep(text, list(changes.calls.values()), list(changes.was.values()))
-    except OSError as error:
-        words = f"the correction was not kept: {error.strerror or error}"
-        view.fail("org.clawos.Error.Unavailable", words, "see /corrections")
-
-
-def _answer(agent: Agent, event: Event, person: Person, interrupts: Interrupts) -> None:
-    """Ask, until there is an answer that the agent takes, or a Ctrl-C that is still to be read."""
-    edited = None
-    while True:
-        answer = ask(event, person.screen, person.keyboard, interrupts, edited)
-        if answer is None:
-            return
-        try:
-            agent.approve(event["call"], answer.decision, answer.args)
-        except RemoteError as error:
-            if error.error_name != f"{PREFIX}ArgumentsInvalid":
-                raise
-            edited = answer.args
-            person.screen.line(f"  {visible(error.message)}", "bad")
-        else:
-            return
-
-
 def _follow(
-    agent: Agent, view: View, events: int, person: Person | None, interrupts: Interrupts, changes: Changes
+    agent: Agent, view: View, events: int, person: Person | None, interrupts: Interrupts, calls: _Calls
 ) -> str:
     """Show the events until the last. Returns the status of the turn."""
     cancelled = False
@@ -125,16 +99,62 @@ def _follow(
         event = Event.parse(line)
         if event.type == "done":
             return str(event["status"])
-        if event.type == "tool_call":
-            changes.see(event)
         view.show(event)
-        if event.type == "approval_required" and person is not None and not cancelled:
-            _answer(agent, event, person, interrupts)
+        if event.type == "tool_call":
+            calls.announced(event)
+        elif event.type == "approval_required":
+            calls.asked(event)
+            if person is not None and not cancelled:
+                _answer(agent, view, event, person, interrupts, calls)
     if cancelled:
         return "interrupted"
     raise EventInvalid(
         "the agent stopped in the middle of the work", "see 'journalctl -u clawos-agent -n 20'"
     )
+
+
+def _answer(
+    agent: Agent, view: View, event: Event, person: Person, interrupts: Interrupts, calls: _Calls
+) -> None:
+    """Ask until the agent takes the answer. After Ctrl-C there is none, and the interrupt is still to be
+    read."""
+    from clawos.clawsh.approval import ask
+
+    args = event["args"]
+    while True:
+        decision = ask(event, args, person.screen, person.keyboard, interrupts)
+        if decision is None:
+            return
+        if decision == "edit":
+            from clawos.clawsh.editing import edit
+
+            args = edit(args, person.screen, interrupts)
+            continue
+        edited = args if args != event["args"] and decision != "no" else None
+        try:
+            agent.approve(event["call"], decision, edited)
+        except RemoteError as error:
+            if error.error_name != f"{PREFIX}ArgumentsInvalid":
+                raise
+            view.fail(error.bus_name, error.message, error.hint)
+            continue
+        if decision != "no":
+            calls.approved(event, args)
+        return
+
+
+def _keep_correction(view: View, text: str, calls: _Calls) -> None:
+    """Where the user wants it: what was asked for, and which calls were the right ones."""
+    from clawos.clawsh import corrections
+
+    if not corrections.are_kept():
+        return
+    try:
+        corrections.add(text, *calls.correction())
+    except ClawError as error:
+        view.fail(error.bus_name, error.message, error.hint)
+    else:
+        view.note("the correction was kept: /corrections show")
 
 
 def _cancel(agent: Agent) -> None:

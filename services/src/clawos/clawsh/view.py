@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
         def fail(self, name: str, message: str, hint: str) -> None: ...
 
+        def note(self, text: str) -> None: ...
+
         def end(self, status: str) -> None: ...
 
 
@@ -51,8 +53,12 @@ def arguments(args: dict[str, Any]) -> str:
 def argument(value: Any, longest: int = _LONG_VALUE) -> str:
     text = visible(value if isinstance(value, str) else str(value))
     if isinstance(value, str) and (not text or set(text) & set(" \"'=")):
-        text = "'" + text.replace("'", "\\'") + "'"
+        text = quoted(text)
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def ending(exit_code: int | None, signal: int | str | None, limit: str | None) -> str:
@@ -122,6 +128,12 @@ class TextView:
         for line in hint.splitlines():
             self._stderr.line(f"        {visible(line)}")
 
+    def note(self, text: str) -> None:
+        """Something beside the turn itself."""
+        self._clear_status()
+        self._end_lines()
+        self._stderr.line(f"  {self._stderr.style(text, 'dim')}")
+
     def end(self, status: str) -> None:
         self._clear_status()
         self._end_lines()
@@ -142,11 +154,17 @@ class TextView:
         self._text.write(event["text"])
 
     def _on_tool_call(self, event: Event) -> None:
+        self._call(event, "" if event["class"] == "safe" else event["class"])
+
+    def _on_call_edited(self, event: Event) -> None:
+        self._call(event, "edited")
+
+    def _call(self, event: Event, remark: str) -> None:
         self._end_lines()
         style = self._calls.style
-        danger = "" if event["class"] == "safe" else style(f"  ({visible(event['class'])})", "ask")
         name = style(visible(event["tool"]), "tool")
-        self._calls.line(f"* {name}{arguments(event['args'])}{danger}")
+        remark = style(f"  ({visible(remark)})", "ask") if remark else ""
+        self._calls.line(f"* {name}{arguments(event['args'])}{remark}")
 
     def _on_tool_output(self, event: Event) -> None:
         self._streamed.setdefault(event["call"], []).append(event["text"])
