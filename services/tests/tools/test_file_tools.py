@@ -558,6 +558,10 @@ def test_boot_time(home: Path, tmp_path: Path, systemd: str) -> None:
         "",
         "The slowest units:",
     ]
+    rows = [f"{9 - i}s unit{i}.service  \n7s dev-tty{i}.device\n" for i in range(12)]
+    (tmp_path / "answer").write_text("".join(rows))
+    lines = run(home, "boot-time", path=systemd).stdout.splitlines()
+    assert lines[3:] == [f"{9 - i}s unit{i}.service" for i in range(10)]
     (tmp_path / "answer").write_text("Bootup is not yet finished.\nPlease try again later.\n")
     (tmp_path / "code").write_text("1")
     ran = run(home, "boot-time", path=systemd)
