@@ -65,4 +65,4 @@ def test_power_off(guest: Machine) -> None:
     assert ran.stdout == "The machine shuts down in a few seconds.\n"
     wait_for_the_end(guest)
     channel.close()
-    assert "power off" in guest.console_text().lower() or "powering off" in guest.console_text().lower()
+    assert "reboot: Power down" in guest.console_text(), "the kernel's last word"

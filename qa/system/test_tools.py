@@ -154,7 +154,7 @@ def test_boot_time(root: Run, call: Call) -> None:
     lines = ran.stdout.splitlines()
     assert lines[0] == root("systemd-analyze time | head -n 1").text.strip()
     assert lines[2] == "The slowest units:"
-    assert any(line.endswith(".service") for line in lines[3:])
+    assert any(line.endswith(".service") for line in lines[3:]), ran.stdout
     assert len(lines) <= 13
 
 
@@ -204,8 +204,9 @@ IN_AN_HOUR = "$(($(date +%s) + 3600))000000"
 # logind asks polkit the same for a rehearsal, and then only writes a line.
 POWER_OFF = f"busctl call {LOGIND} ScheduleShutdown st dry-poweroff {IN_AN_HOUR}"
 RESTART = f"busctl call {LOGIND} ScheduleShutdown st dry-reboot {IN_AN_HOUR}"
-SET_ZONE = f"busctl call {TIMEDATED} SetTimezone sb UTC false"
-RENAME = f"busctl call {HOSTNAMED} SetStaticHostname sb clawos false"
+# Other values than they have: what changes nothing is granted to everybody.
+SET_ZONE = f"busctl call {TIMEDATED} SetTimezone sb Asia/Tokyo false"
+RENAME = f"busctl call {HOSTNAMED} SetStaticHostname sb intruder false"
 
 
 def as_user(user: str, command: str) -> str:
@@ -221,25 +222,10 @@ def rehearsal(root: Run) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("rehearsal")
-@pytest.mark.parametrize(
-    ("user", "command"),
-    [
-        ("clawos-power", POWER_OFF),
-        ("clawos-power", RESTART),
-        ("clawos-settings", SET_ZONE),
-        ("clawos-settings", RENAME),
-    ],
-)
-def test_users_of_the_tools_may_do_what_they_are_for(root: Run, user: str, command: str) -> None:
-    done = root(as_user(user, command))
+@pytest.mark.parametrize("command", [POWER_OFF, RESTART])
+def test_user_of_the_power_tools_may_end_the_machine(root: Run, command: str) -> None:
+    done = root(as_user("clawos-power", command))
     assert done.status == 0, done.text
-
-
-@pytest.mark.parametrize("question", ["CanPowerOff", "CanReboot"])
-def test_logind_says_who_may_end_the_machine(root: Run, question: str) -> None:
-    ask = f"busctl call {LOGIND} {question}"
-    assert root(as_user("clawos-power", ask)).text == 's "yes"\n'
-    assert root(as_user("clawos-sandbox", ask)).text != 's "yes"\n'
 
 
 @pytest.mark.usefixtures("rehearsal")
@@ -275,15 +261,16 @@ def test_users_of_the_tools_may_do_no_more(root: Run, user: str, command: str) -
     assert any(words in done.text.lower() for words in refusals), done.text
 
 
-@pytest.mark.usefixtures("rehearsal")
 def test_what_must_not_be_interrupted_is_not(root: Run) -> None:
-    root("systemd-run -q --unit=qa-work systemd-inhibit --what=shutdown --mode=block --why=qa sleep infinity")
+    """On this guest too: only where the inhibitor is not heeded does the tool end it."""
+    inhibit = "systemd-inhibit --what=shutdown --mode=block --who=qa --why='a long write' sleep infinity"
+    root(f"systemd-run -q --unit=qa-work {inhibit}")
     try:
         root("until systemd-inhibit --list --no-legend | grep -q qa; do sleep 1; done", 60)
         for command in (POWER_OFF, RESTART):
-            done = root(as_user("clawos-power", command))
-            assert done.status != 0
-            assert "inhibit" in done.text.lower(), done.text
+            assert root(as_user("clawos-power", command)).status != 0
+        refused = root(as_user("clawos-power", "/usr/lib/clawos/tools/power off"))
+        assert refused.status == 1
+        assert "this must not be interrupted: qa (a long write)" in refused.text
     finally:
         root("systemctl stop qa-work")
-    assert root(as_user("clawos-power", POWER_OFF)).status == 0, "positive control"
