@@ -202,17 +202,22 @@ class Stream:
         return None
 
     def joined(self) -> Example | None:
-        """Two phrases side by side."""
+        """Two or three phrases side by side."""
         rng = self.rng
-        first, second = (self.pick(rng.choices(self.tools, self.tool_weights)[0]) for _ in range(2))
+        many = 3 if rng.random() < 0.2 else 2
+        phrases = [self.pick(rng.choices(self.tools, self.tool_weights)[0]) for _ in range(many)]
         loose = ("shell.run", "file.write", "math.eval", "python.run")
-        if first.kind == second.kind or first.kind in loose or first.fixed or second.fixed:
+        if (
+            len({phrase.kind for phrase in phrases}) < many
+            or any(phrase.kind in loose for phrase in phrases[:-1])
+            or any(phrase.fixed for phrase in phrases)
+        ):
             return None
-        templates = [self.expand(first.template), self.expand(second.template)]
+        templates = [self.expand(phrase.template) for phrase in phrases]
         imperative = [template.split()[0] in IMPERATIVE for template in templates]
         question = [template.split()[0] in QUESTION for template in templates]
         natural = (
-            (imperative[0] and not question[1])
+            (imperative[0] and not any(question[1:]))
             or all(question)
             or (not any(imperative) and not any(question))
         )
@@ -220,14 +225,15 @@ class Stream:
             return None
         parts: list[str] = []
         labels: list[str] = []
-        for phrase, template in zip((first, second), templates, strict=True):
+        for phrase, template in zip(phrases, templates, strict=True):
             filled = self.fill(template, fixed=False)
             if filled is None:
                 return None
             parts.append(filled[0])
             labels += self.labels(phrase.target, filled[1])
         join = rng.choice(FRAMES["join_things"] if not any(imperative) else FRAMES["join"])
-        return self.finish(self.noise.framed(join.join(parts)), tuple(labels), "multi", "")
+        text = join.join([", ".join(parts[:-1]), parts[-1]])
+        return self.finish(self.noise.framed(text), tuple(labels), "multi", "")
 
     # Requests that lean on the one before.
 

@@ -118,9 +118,9 @@ def main() -> None:
     options = parser.parse_args()
 
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    # The same for each seed, so that runs differ in what they are compared for only.
+    # Every seed begins with the same numbers, so that the weights of several can be averaged.
+    torch.manual_seed(0)
     if options.start:
         saved = torch.load(options.start / "weights.pt", weights_only=True)
         names, vocabulary = saved["labels"], saved["vocabulary"]
@@ -131,6 +131,7 @@ def main() -> None:
         texts = (example.text for example in islice(Stream(12), 60_000))
         vocabulary, rows = cut(read(options.base), texts, options.vocab)
         net = pretrained(options.base, rows, len(names), len(TAGS), options.drop)
+    torch.manual_seed(options.seed)
     number = {label: i for i, label in enumerate(names)}
     encoder = Encoder(vocabulary)
     size = sum(parameter.numel() for parameter in net.parameters())
