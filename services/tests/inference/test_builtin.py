@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clawos.inference.builtin import Call, Reading, Reply, Request, Span, ToolSpec, parse
-from clawos.inference.builtin.labels import CallLabel, call_label
+from clawos.inference.builtin.labels import CallLabel, call_label, decide
 from clawos.inference.builtin.prompt import request
 from clawos.inference.builtin.reading import spans
 from clawos.inference.builtin.split import words
@@ -130,6 +130,18 @@ def test_below_a_certainty_it_asks_and_a_yes_carries_it_out() -> None:
     confirmed = request(messages)
     assert confirmed == Request("restart nginx", confirmed=True)
     assert parse(doubtful, confirmed, TOOLS).calls == (Call("unit.restart", {"unit": "nginx"}),)
+
+
+def test_labels_that_lead_to_the_same_are_certain_together() -> None:
+    end = {"-": 1.0}
+    one = {"process.list": 0.5, "process.list count": 0.4, "process.list sort=cpu": 0.1}
+    assert decide([one, end, end]) == (("process.list",), pytest.approx(0.9))
+    again = {"process.list": 0.6, "-": 0.3, "memory.usage": 0.1}
+    labels, certainty = decide([one, again, end])
+    assert labels == ("process.list", "process.list")
+    assert certainty == pytest.approx(0.9)
+    other = {"memory.usage": 0.6, "-": 0.4}
+    assert decide([one, other, end]) == (("process.list", "memory.usage"), pytest.approx(0.6))
 
 
 @pytest.mark.parametrize("answer", ["yes restart redis", "no", "yesterday", "not yes", ""])

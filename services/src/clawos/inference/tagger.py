@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
-from clawos.inference.builtin.labels import CALLS, NONE, OUTSIDE
+from clawos.inference.builtin.labels import CALLS, OUTSIDE, decide
 from clawos.inference.builtin.prompt import BEFORE_TOKENS, CALL2, CALL3, CLS, SEP
 from clawos.inference.builtin.reading import Reading, Request, spans
 from clawos.inference.builtin.split import words
@@ -44,12 +43,22 @@ class Head:
         rows = tuple((numbers[at : at + width], numbers[at + width]) for at in starts)
         return cls(tuple(names), rows)
 
-    def best(self, state: Sequence[float]) -> tuple[str, float]:
-        """The name with the highest score, and its share of the probability (softmax)."""
-        # Exactly rounded, so that every processor chooses the same from the same state.
-        scores = [math.sumprod(weights, state) + bias for weights, bias in self.rows]
+    def best(self, state: Sequence[float]) -> str:
+        """The name with the highest score."""
+        scores = self._scores(state)
+        return self.names[scores.index(max(scores))]
+
+    def shares(self, state: Sequence[float]) -> dict[str, float]:
+        """The share of the probability (softmax) that each name has."""
+        scores = self._scores(state)
         highest = max(scores)
-        return self.names[scores.index(highest)], 1 / sum(math.exp(score - highest) for score in scores)
+        powers = [math.exp(score - highest) for score in scores]
+        whole = math.fsum(powers)
+        return {name: power / whole for name, power in zip(self.names, powers, strict=True)}
+
+    def _scores(self, state: Sequence[float]) -> list[float]:
+        # Exactly rounded, so that every processor chooses the same from the same state.
+        return [math.sumprod(weights, state) + bias for weights, bias in self.rows]
 
 
 class Tagger:
@@ -103,9 +112,7 @@ class Tagger:
         ids, places = self.tokens(request)
         known = [place for place in places if place >= 0]
         states = self.encoder.read(ids, [*range(CALLS), *known])
-        found = [self._calls.best(state) for state in states[:CALLS]]
-        labels = [found[0][0], *takewhile(lambda label: label != NONE, (label for label, _ in found[1:]))]
-        certainty = min(share for _, share in found[: len(labels)])
+        labels, certainty = decide([self._calls.shares(state) for state in states[:CALLS]])
         tagged = dict(zip(known, states[CALLS:], strict=True))
-        tags = [self._tags.best(tagged[place])[0] if place in tagged else OUTSIDE for place in places]
-        return Reading(tuple(labels), spans(words(request.text), tags), certainty)
+        tags = [self._tags.best(tagged[place]) if place in tagged else OUTSIDE for place in places]
+        return Reading(labels, spans(words(request.text), tags), certainty)

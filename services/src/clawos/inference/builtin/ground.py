@@ -1,7 +1,6 @@
 """The guard: an effect must have been asked for, in words. It only ever refuses.
 
-A small model is sure of itself also when it is wrong, so its certainty is worth nothing here; the user's
-own words are.
+A small model can be sure of itself and wrong, so its certainty is not enough here; the user's own words are.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ pattern in other words ("pdf files").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import takewhile
 
 from clawos.inference.builtin.tool import ToolSpec
 
@@ -77,3 +79,29 @@ def is_call(label: str) -> bool:
 def slot_of(tool: ToolSpec, key: str) -> str:
     """The slot that an argument's value is tagged as."""
     return "number" if tool.properties[key].get("type") in ("integer", "number") else key
+
+
+def decide(shares: Sequence[Mapping[str, float]]) -> tuple[tuple[str, ...], float]:
+    """The labels of a request from the probabilities of each place, and how certain they are.
+
+    The certainty is that of what they lead to: labels that do the same count together. The least of the places
+    is that of the whole.
+    """
+    chosen = [max(place, key=place.__getitem__) for place in shares]
+    labels = (chosen[0], *takewhile(lambda label: label != NONE, chosen[1:]))
+    certainty = 1.0
+    for at, (label, place) in enumerate(zip(labels, shares, strict=False)):
+        # What was named before is done once, or once for each of its values, however often it is named.
+        named = {_does(earlier) for earlier in labels[:at]}
+        same = {_does(NONE), *named} if _does(label) in named else {_does(label)}
+        certainty = min(certainty, sum(share for other, share in place.items() if _does(other) in same))
+    return labels, certainty
+
+
+@cache
+def _does(label: str) -> tuple[object, ...]:
+    """What a label leads to: it, without the optional values that the tags of the words tell as well."""
+    if not is_call(label):
+        return (label,)
+    call = CallLabel.parse(label)
+    return (call.tool, *sorted(call.fixed.items()), *sorted(call.inherited))
