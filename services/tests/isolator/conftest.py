@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,15 +67,16 @@ def planner(config: Config) -> Planner:
 
 
 @pytest.fixture
-def isolator(config: Config, planner: Planner) -> Isolator:
+async def launcher(config: Config) -> AsyncIterator[Launcher]:
     """The real thing but for cgroup limits, which this machine has no controllers for."""
-    return Isolator(
-        planner,
-        Launcher(config.launcher, None),
-        LinuxMachine(None),
-        queue_of(config),
-        config.drain_s,
-    )
+    made = Launcher(config.launcher, None)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def isolator(config: Config, planner: Planner, launcher: Launcher) -> Isolator:
+    return Isolator(planner, launcher, LinuxMachine(None), queue_of(config), config.drain_s)
 
 
 def queue_of(config: Config) -> FairQueue:

@@ -13,11 +13,13 @@ import pytest
 from clawos.isolator import quotas
 from clawos.isolator.cgroup import Cgroups, Leaf
 from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.launcher import sealed
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
 
-from .conftest import POLICIES, read_all, spec_text
+from .conftest import POLICIES, spec_text
+from .rig import Rig, read_socket
 
 QUOTA = quotas.load(POLICIES / "quotas.toml")["small"]
 
@@ -101,21 +103,22 @@ async def test_a_sandbox_starts_in_its_leaf_and_dies_with_it(
 ) -> None:
     (real_base / "call-1").mkdir()
     leaf = Leaf(real_base / "call-1")
-    plan_fd = os.memfd_create("plan")
-    os.write(plan_fd, encode(planner.plan(parse(spec_text("/usr/bin/sleep", "1009")))))
-    status_read, status_write = os.pipe()
-    command = [str(launcher_path), str(plan_fd), str(status_write), str(leaf.fd)]
-    process = subprocess.Popen(command, pass_fds=(plan_fd, status_write, leaf.fd))  # noqa: ASYNC220 # one start
-    os.close(status_write)
-    assert os.read(status_read, 100).startswith(b"started")
-    inside = (leaf.path / "cgroup.procs").read_text().split()
-    assert len(inside) == 2, "init and worker, and not the launcher"
-    assert str(process.pid) not in inside
-    leaf.kill()
-    process.wait(10)
-    await leaf.remove()
-    assert read_all(status_read).startswith(b"usage exit")
-    os.close(plan_fd)
+    plan_fd = sealed(encode(planner.plan(parse(spec_text("/usr/bin/sleep", "1009")))))
+    null = os.open(os.devnull, os.O_RDWR)
+    with Rig(launcher_path, leaf=leaf.fd) as rig:
+        _, root = rig.build(plan_fd)
+        assert root is not None
+        status = rig.start(plan_fd, root, (null, null, null))
+        assert status.recv(100).startswith(b"started")
+        inside = (leaf.path / "cgroup.procs").read_text().split()
+        assert len(inside) == 2, "init and worker, and not the launcher"
+        assert str(rig.process.pid) not in inside
+        leaf.kill()
+        assert read_socket(status).startswith(b"usage exit")
+        status.close()
+        await leaf.remove()
+    for fd in (plan_fd, null, root):
+        os.close(fd)
     assert not leaf.path.exists()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pwd
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -118,6 +120,12 @@ def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
         plan(planner, **spec)
 
 
+def test_nothing_is_shown_in_what_is_fresh_for_each_call(config: Config, planner: Planner) -> None:
+    config = Config(**{f: getattr(config, f) for f in config.__struct_fields__} | {"read": ("/tmp",)})
+    with pytest.raises(SpecInvalid, match="the call's own"):
+        plan(Planner(config, planner._quotas, planner._filters), read=["/tmp"])
+
+
 SPECIAL_USERS = [("clawos-units", "units"), ("clawos-power", "power"), ("clawos-settings", "settings")]
 
 
@@ -172,20 +180,27 @@ def test_run_as_names_programs_and_no_patterns(program: str) -> None:
         from_value({"run_as": {"clawos-units": [program]}}, Config, "isolator.toml")
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Not below /tmp, of which every sandbox has its own."""
+    with TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
 def test_a_link_out_of_the_allowed_directories_is_refused(
-    config: Config, planner: Planner, tmp_path: Path
+    config: Config, planner: Planner, shared: Path
 ) -> None:
-    (tmp_path / "shown").mkdir()
-    (tmp_path / "shown" / "out").symlink_to("/root")
-    (tmp_path / "shown" / "in").symlink_to("out2")
-    (tmp_path / "shown" / "out2").mkdir()
+    (shared / "shown").mkdir()
+    (shared / "shown" / "out").symlink_to("/root")
+    (shared / "shown" / "in").symlink_to("out2")
+    (shared / "shown" / "out2").mkdir()
     config = Config(
-        **{f: getattr(config, f) for f in config.__struct_fields__} | {"read": (f"{tmp_path}/shown",)}
+        **{f: getattr(config, f) for f in config.__struct_fields__} | {"read": (f"{shared}/shown",)}
     )
     planner = Planner(config, planner._quotas, planner._filters)
-    assert f"{tmp_path}/shown/in" in binds(plan(planner, read=[f"{tmp_path}/shown/in"]))
+    assert f"{shared}/shown/in" in binds(plan(planner, read=[f"{shared}/shown/in"]))
     with pytest.raises(SpecInvalid):
-        plan(planner, read=[f"{tmp_path}/shown/out"])
+        plan(planner, read=[f"{shared}/shown/out"])
 
 
 def test_what_the_machine_has_not_the_sandbox_has_not(planner: Planner) -> None:

@@ -11,6 +11,7 @@ from clawos.isolator import quotas
 from clawos.isolator.cgroup import Cgroups
 from clawos.isolator.config import ROOM, Config
 from clawos.isolator.filters import load as load_filters
+from clawos.isolator.ids import host_ids
 from clawos.isolator.interface import IsolatorInterface
 from clawos.isolator.launcher import Launcher, LinuxMachine
 from clawos.isolator.planner import Planner
@@ -23,7 +24,7 @@ async def build(bus: Bus) -> tuple[Service, Interface]:
     cgroups = await Cgroups.claim()
     isolator = Isolator(
         Planner(settings, quotas.load(settings.quotas), load_filters(settings.filters)),
-        Launcher(settings.launcher, cgroups),
+        Launcher(settings.launcher, cgroups, host_ids(settings)),
         LinuxMachine(cgroups),
         FairQueue(
             settings.running_max,

@@ -9,50 +9,71 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from clawos.core import run
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
+from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.ids import HostIds, host_ids
 from clawos.isolator.plan import Plan
 from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.roots import Roots
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
+# A sandbox is set up in milliseconds; on a machine that has no time at all, in seconds.
+_START_TIMEOUT_S = 60
 _HOME_MODE = 0o770
+_STDERR = 2
+_REPORT_BYTES = 256
+# The launcher ends a builder after 5 s itself.
+_BUILD_TIMEOUT_S = 15
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 class LaunchedSandbox:
-    """A `Running` for one process of claw-launch."""
+    """A `Running` for one sandbox of the spawner's."""
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
         reports: asyncio.StreamReader,
-        transport: asyncio.ReadTransport,
+        status: asyncio.StreamWriter,
         leaf: Leaf | None,
+        give_up: Callable[[], None],
     ) -> None:
-        self._process = process
+        """`give_up` ends the launcher and whatever it runs, should it not answer."""
         self._reports = reports
-        self._transport = transport
+        self._status = status
         self._leaf = leaf
+        self._give_up = give_up
+        self._giving_up: asyncio.TimerHandle | None = None
         self._landlock_abi = 0
 
     async def started(self) -> None:
         """Until the program runs. Raises SandboxRefused."""
-        report = await self._next_report()
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                report = await self._next_report()
+        except TimeoutError:
+            self._give_up()
+            await self.wait()
+            raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
         if isinstance(report, Started):
             self._landlock_abi = report.landlock_abi
             return
+        while await self._next_report() is not None:
+            pass
         await self._clean_up()
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
         if isinstance(report, Usage) and report.cause == "wall":
             raise SandboxRefused("set-up", errno.ETIMEDOUT)
-        raise SandboxRefused("launcher", f"it ended without a word (status {self._process.returncode})")
+        raise SandboxRefused("launcher", "it ended without a word")
 
     async def wait(self) -> Outcome:
         exited: Exited | None = None
@@ -80,21 +101,22 @@ class LaunchedSandbox:
         if self._leaf is not None:
             with contextlib.suppress(OSError):  # it is being removed
                 self._leaf.kill()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        with contextlib.suppress(OSError):
+            self._status.write_eof()
+        if self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(_KILL_GRACE_S, self._give_up)
 
     async def _next_report(self) -> Report | None:
-        line = await self._reports.readline()
+        try:
+            line = await self._reports.readline()
+        except ConnectionError:
+            return None
         return decode_report(line.decode()) if line else None
 
     async def _clean_up(self) -> Spent | None:
-        try:
-            async with asyncio.timeout(_KILL_GRACE_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        self._transport.close()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        self._status.close()
         if self._leaf is None:
             return None
         spent = self._leaf.spent()
@@ -103,25 +125,30 @@ class LaunchedSandbox:
 
 
 class Launcher:
-    """A `Sandbox` that starts claw-launch, one short-lived process a call.
+    """A `Sandbox` by claw-launch, one long-lived process that starts them all.
 
-    Nothing of Python runs between fork and exec, and nothing in Python ever holds the sandbox's privileges.
+    Nothing of Python runs between fork and exec, and nothing in Python ever holds the sandbox's privileges. A
+    launcher that ends takes its sandboxes along; the next call starts another.
     """
 
-    def __init__(self, program: Path, cgroups: Cgroups | None) -> None:
+    def __init__(self, program: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `__main__` never passes it."""
         self._program = program
         self._cgroups = cgroups
+        self._ids = ids or host_ids(Config())
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._roots: Roots | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
         _make_home(plan)
-        leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
-        try:
-            sandbox = await self._spawn(plan, streams, leaf)
-        except BaseException:
+        async with contextlib.AsyncExitStack() as on_failure:
+            leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
             if leaf:
-                await leaf.remove()
-            raise
+                on_failure.push_async_callback(leaf.remove)
+            sandbox = await self._run(plan, streams, leaf)
+            on_failure.pop_all()
         try:
             await sandbox.started()
         except asyncio.CancelledError:
@@ -130,33 +157,107 @@ class Launcher:
             raise
         return sandbox
 
-    async def _spawn(self, plan: Plan, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
-        with contextlib.ExitStack() as ours:
-            plan_fd = _sealed(encode(plan))
-            ours.callback(os.close, plan_fd)
-            reports_fd, status_fd = os.pipe2(os.O_CLOEXEC)
-            ours.callback(os.close, status_fd)
-            reports = asyncio.StreamReader(limit=4096)
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(reports_fd, "rb", buffering=0)
-            )
-            cgroup = str(leaf.fd) if leaf else "--test-without-cgroup"
+    async def close(self) -> None:
+        """End the launcher, once no sandbox is left."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._roots is not None:
+            self._roots.close()
+            self._roots = None
+        if self._process is not None:
+            await self._process.wait()
+
+    async def _run(self, plan: Plan, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
+        """Raises SandboxRefused."""
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as given:
+            reports, status = await asyncio.open_connection(sock=ours)
+            given.callback(status.close)
+            roots = await self._opened()
+            root = await roots.get(plan)
+            given.callback(os.close, root)
+            plan_fd = sealed(encode(plan))
+            given.callback(os.close, plan_fd)
+            fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
+            self._send([*fds, leaf.fd] if leaf else fds)
+            sandbox = LaunchedSandbox(reports, status, leaf, self._give_up)
+            given.pop_all()
+            os.close(root)
+            os.close(plan_fd)
+        return sandbox
+
+    async def _build(self, plan: Plan) -> int:
+        """Have the launcher make a plan's root. Raises SandboxRefused."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(_BUILD_TIMEOUT_S)
+        with ours:
+            plan_fd = sealed(encode(plan))
+            with theirs:
+                try:
+                    self._send([plan_fd, theirs.fileno()])
+                finally:
+                    os.close(plan_fd)
             try:
-                process = await run.spawn(
-                    [self._program, str(plan_fd), str(status_fd), cgroup],
-                    stdin=streams.stdin,
-                    stdout=streams.stdout,
-                    stderr=streams.stderr,
-                    env={},
-                    pass_fds=(plan_fd, status_fd, *((leaf.fd,) if leaf else ())),
+                said, fds, _, _ = await asyncio.to_thread(
+                    socket.recv_fds, ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC
                 )
             except OSError as error:
-                transport.close()
+                raise SandboxRefused("root", error.errno or errno.ETIMEDOUT) from None
+        if fds:
+            return fds[0]
+        report = decode_report(said.decode().partition("\n")[0]) if said else None
+        if isinstance(report, Refused):
+            raise SandboxRefused(report.step, report.error)
+        raise SandboxRefused("root", "the launcher ended without a word")
+
+    def _send(self, fds: list[int]) -> None:
+        """Raises SandboxRefused."""
+        assert self._control is not None
+        try:
+            socket.send_fds(self._control, [b"\0"], fds)
+        except OSError as error:
+            self._give_up()
+            raise SandboxRefused("launcher", error.errno or errno.EIO) from None
+
+    async def _opened(self) -> Roots:
+        """The launcher and its roots, started where there is none. Raises SandboxRefused."""
+        async with self._starting:
+            if self._roots is None or self._process is None or self._process.returncode is not None:
+                await self.close()
+                self._process, self._control = await self._spawn()
+                self._roots = Roots(self._build)
+            return self._roots
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)  # a launcher that does not read is one that does not answer
+        ids = (self._ids.uid_map, self._ids.gid_map, str(self._ids.init))
+        with theirs:
+            fd = theirs.fileno()
+            without_cgroup = () if self._cgroups else ("--test-without-cgroup",)
+            try:
+                process = await run.spawn(
+                    [self._program, str(fd), *ids, *without_cgroup],
+                    stdout=_STDERR,
+                    stderr=_STDERR,
+                    env={},
+                    pass_fds=(fd,),
+                )
+            except OSError as error:
+                ours.close()
                 raise SandboxRefused("launcher", error.errno or errno.EIO) from None
-            return LaunchedSandbox(process, reports, transport, leaf)
+        return process, ours
+
+    def _give_up(self) -> None:
+        """End the launcher and all its sandboxes; the next call starts another."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
 
-def _sealed(data: bytes) -> int:
+def sealed(data: bytes) -> int:
+    """A descriptor of data that nobody changes any more: what the launcher checks is what it uses."""
     fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, data)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)

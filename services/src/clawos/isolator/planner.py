@@ -31,6 +31,8 @@ from clawos.isolator.spec import Spec
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
+# Mounted anew for each call, when all else is there already.
+_FRESH = ("/tmp", "/dev/shm")  # noqa: S108
 _DEVICES = ("full", "null", "random", "urandom", "zero")
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 _PATH = "/usr/local/bin:/usr/bin:/usr/sbin"
@@ -119,6 +121,8 @@ class Planner:
             for each in (path, source):
                 if not _below(each, self._config.read) or _touches(each, _NEVER):
                     raise SpecInvalid(f"spec: read: {path} is not among read in /etc/clawos/isolator.toml")
+            if any(_below(path, (fresh,)) for fresh in _FRESH):
+                raise SpecInvalid(f"spec: read: {path} would lie in what is the call's own")
             if home and (_below(home, (path,)) or _below(path, (home,))):
                 raise SpecInvalid(f"spec: read: {path} and the home {home} lie in one another")
             if os.path.lexists(source):  # what the machine does not have, the sandbox has not either
