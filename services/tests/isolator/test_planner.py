@@ -126,6 +126,15 @@ def test_nothing_is_shown_in_what_is_fresh_for_each_call(config: Config, planner
         plan(Planner(config, planner._quotas, planner._filters), read=["/tmp"])
 
 
+def test_only_calls_that_nobody_knows_by_their_user_get_another(planner: Planner) -> None:
+    assert plan(planner).has_own_uid
+    assert plan(planner, read=["/etc"], host_proc=True, groups=["systemd-journal"]).has_own_uid
+    assert not plan(planner, home="read", home_owner=0).has_own_uid
+    assert not plan(planner, sockets=["/run/dbus/system_bus_socket"]).has_own_uid
+    special = spec_text("/usr/lib/clawos/tools/units", "list", run_as="clawos-units")
+    assert not planner.plan(parse(special)).has_own_uid
+
+
 SPECIAL_USERS = [("clawos-units", "units"), ("clawos-power", "power"), ("clawos-settings", "settings")]
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,35 @@ async def test_output_and_errors_are_apart(sh: Sh) -> None:
 async def test_is_an_ordinary_user(sh: Sh) -> None:
     ran = await sh("id -u; id -g; id -G; head -1 /proc/self/uid_map")
     uid, gid = str(SANDBOX.pw_uid), str(SANDBOX.pw_gid)
-    assert ran.stdout.split() == [uid, gid, gid, uid, uid, "1"]
+    *inside, outside, count = ran.stdout.split()
+    assert (inside, count) == ([uid, gid, gid, uid], "1")
+    assert int(outside) > 0x70000000
+
+
+async def test_each_call_has_an_id_of_its_own_outside(isolator: Isolator) -> None:
+    """But where files stay or somebody asks who it is: those know the user that is named."""
+    specs: list[dict[str, Any]] = [{}, {}, {"home": "write", "home_owner": 0}]
+    calls = [
+        await isolator.run(spec_text("/usr/bin/sleep", "1011", **spec), null(), ":1.1") for spec in specs
+    ]
+    found = await running("sleep\0001011", len(calls))
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in found}
+    assert len(owners) == 3
+    assert SANDBOX.pw_uid in owners
+    assert all(uid == SANDBOX.pw_uid or uid > 0x70000000 for uid in owners)
+    isolator.vanished(":1.1")
+    for call in calls:
+        await finish(call)
+
+
+async def test_an_id_comes_back_when_its_call_is_over(sh: Sh, launcher: Launcher, isolator: Isolator) -> None:
+    free = len(launcher._free_uids)
+    await sh("true")
+    with pytest.raises(SandboxRefused):
+        await isolator.run(spec_text("/usr/bin/no-such-program"), null(), ":1.1")
+    with pytest.raises(SandboxRefused):
+        await isolator.run(spec_text("/usr/bin/true", cwd="/nowhere"), null(), ":1.1")
+    assert len(launcher._free_uids) == free
 
 
 async def test_pid_one_is_another_user_without_privileges(isolator: Isolator) -> None:

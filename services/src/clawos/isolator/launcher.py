@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import stat
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,12 +46,14 @@ class LaunchedSandbox:
         status: asyncio.StreamWriter,
         leaf: Leaf | None,
         give_up: Callable[[], None],
+        gone: Callable[[], None],
     ) -> None:
-        """`give_up` ends the launcher and whatever it runs, should it not answer."""
+        """`give_up` ends the launcher and whatever it runs, should it not answer; `gone`: nothing is left."""
         self._reports = reports
         self._status = status
         self._leaf = leaf
         self._give_up = give_up
+        self._gone = gone
         self._giving_up: asyncio.TimerHandle | None = None
         self._landlock_abi = 0
 
@@ -117,11 +120,14 @@ class LaunchedSandbox:
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._status.close()
-        if self._leaf is None:
-            return None
-        spent = self._leaf.spent()
-        await self._leaf.remove()
-        return spent
+        try:
+            if self._leaf is None:
+                return None
+            spent = self._leaf.spent()
+            await self._leaf.remove()
+            return spent
+        finally:
+            self._gone()
 
 
 class Launcher:
@@ -136,6 +142,7 @@ class Launcher:
         self._program = program
         self._cgroups = cgroups
         self._ids = ids or host_ids(Config())
+        self._free_uids = deque(self._ids.calls)
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._roots: Roots | None = None
@@ -144,10 +151,12 @@ class Launcher:
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
         _make_home(plan)
         async with contextlib.AsyncExitStack() as on_failure:
+            uid = self._uid(plan)
+            on_failure.callback(self._give_back, plan, uid)
             leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
             if leaf:
                 on_failure.push_async_callback(leaf.remove)
-            sandbox = await self._run(plan, streams, leaf)
+            sandbox = await self._run(plan, uid, streams, leaf)
             on_failure.pop_all()
         try:
             await sandbox.started()
@@ -168,7 +177,19 @@ class Launcher:
         if self._process is not None:
             await self._process.wait()
 
-    async def _run(self, plan: Plan, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
+    def _uid(self, plan: Plan) -> int:
+        """Who the call is outside. Of those of its own, the one that is unused for longest."""
+        if not plan.has_own_uid:
+            return plan.uid
+        if not self._free_uids:
+            raise SandboxRefused("uid", errno.EAGAIN)
+        return self._free_uids.popleft()
+
+    def _give_back(self, plan: Plan, uid: int) -> None:
+        if plan.has_own_uid:
+            self._free_uids.append(uid)
+
+    async def _run(self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
         """Raises SandboxRefused."""
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as given:
@@ -177,11 +198,13 @@ class Launcher:
             roots = await self._opened()
             root = await roots.get(plan)
             given.callback(os.close, root)
-            plan_fd = sealed(encode(plan))
+            plan_fd = sealed(encode(plan, uid))
             given.callback(os.close, plan_fd)
             fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
             self._send([*fds, leaf.fd] if leaf else fds)
-            sandbox = LaunchedSandbox(reports, status, leaf, self._give_up)
+            sandbox = LaunchedSandbox(
+                reports, status, leaf, self._give_up, lambda: self._give_back(plan, uid)
+            )
             given.pop_all()
             os.close(root)
             os.close(plan_fd)

@@ -92,6 +92,9 @@ class Plan:
     env: Mapping[str, str]
     run_as: str
     uid: int
+    """Inside; outside too, but for a call with an id of its own there."""
+    has_own_uid: bool
+    """Nothing that it touches outside goes by its user: no file that stays, no one who asks who it is."""
     gid: int
     groups: Mapping[str, int]
     hostname: str
@@ -129,6 +132,7 @@ class Plan:
             "argv": self.argv,
             "cwd": self.cwd,
             "run_as": self.run_as,
+            "own_uid": self.has_own_uid,
             "groups": list(self.groups),
             "namespaces": NAMESPACES,
             "mounts": [m for o in self.operations if (m := _describe(o))],

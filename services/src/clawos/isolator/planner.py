@@ -27,7 +27,7 @@ from clawos.isolator.plan import (
     in_order,
 )
 from clawos.isolator.quotas import Quota
-from clawos.isolator.spec import Spec
+from clawos.isolator.spec import ANYBODY, Spec
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
@@ -66,6 +66,7 @@ class Planner:
             env=_environment(name, home) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
+            has_own_uid=spec.run_as == ANYBODY and not home and not spec.sockets,
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
@@ -95,9 +96,9 @@ class Planner:
                 f"spec: {spec.argv[0]} may not run as {spec.run_as!r}",
                 "see run_as in /etc/clawos/isolator.toml",
             )
-        if spec.home != "none" and spec.run_as != "clawos-sandbox":
+        if spec.home != "none" and spec.run_as != ANYBODY:
             raise SpecInvalid(f"spec: a call that runs as {spec.run_as} sees no home")
-        if spec.env and spec.run_as != "clawos-sandbox":  # PATH or LD_PRELOAD would make it another program
+        if spec.env and spec.run_as != ANYBODY:  # PATH or LD_PRELOAD would make it another program
             raise SpecInvalid(f"spec: a call that runs as {spec.run_as} has no environment of the caller's")
         try:
             user = pwd.getpwnam(spec.run_as)

@@ -15,6 +15,8 @@ from clawos.core.parse import Record, from_json
 from clawos.isolator.errors import SpecInvalid
 
 SPEC_BYTES_MAX = 1024 * 1024
+ANYBODY = "clawos-sandbox"
+"""The user whose name says nothing: only this one's calls may have another id outside."""
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,63}\Z")]
 _Text = Annotated[str, msgspec.Meta(max_length=128 * 1024)]
@@ -36,7 +38,7 @@ class Spec(Record, frozen=True):
     sockets: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=8)] = ()
     groups: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=8)] = ()
     host_proc: bool = False
-    run_as: _Name = "clawos-sandbox"
+    run_as: _Name = ANYBODY
     quota: _Name = "small"
     seccomp: _Name = "shell"
     wall_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] | None = None
