@@ -97,6 +97,7 @@ class LaunchedSandbox:
             out_of_pids=spent.out_of_pids if spent else False,
             cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
             peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
+            peak_pids=spent.peak_pids if spent else 0,
             landlock_abi=self._landlock_abi,
         )
 

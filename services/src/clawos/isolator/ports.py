@@ -28,6 +28,7 @@ class Outcome:
     out_of_pids: bool
     cpu_s: float
     peak_memory_bytes: int
+    peak_pids: int
     landlock_abi: int
 
 

@@ -44,6 +44,8 @@ class Result(Record, frozen=True):
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int
+    peak_pids: int
+    out_of_memory: bool
     landlock_abi: int
 
 
@@ -279,6 +281,8 @@ class Isolator:
             wall_s=round(wall_s, 6),
             cpu_s=outcome.cpu_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
+            peak_pids=outcome.peak_pids,
+            out_of_memory=outcome.out_of_memory,
             landlock_abi=outcome.landlock_abi,
         )
         with contextlib.suppress(StreamClosed):
