@@ -13,7 +13,7 @@ import pytest
 from clawos.core.errors import BadRequest
 from clawos.core.parse import from_value
 from clawos.isolator.config import Config
-from clawos.isolator.errors import SpecInvalid
+from clawos.isolator.errors import EgressMissing, SpecInvalid
 from clawos.isolator.plan import (
     Access,
     Allow,
@@ -118,6 +118,12 @@ def test_landlock_says_what_the_mounts_say(planner: Planner) -> None:
 def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecInvalid, match=words):
         plan(planner, **spec)
+
+
+def test_nothing_leads_out_yet(planner: Planner) -> None:
+    with pytest.raises(EgressMissing, match="nothing leads out"):
+        plan(planner, network="egress")
+    assert plan(planner, network="none").describe()["network"] == "none"
 
 
 def test_nothing_is_shown_in_what_is_fresh_for_each_call(config: Config, planner: Planner) -> None:

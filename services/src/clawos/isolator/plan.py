@@ -98,6 +98,7 @@ class Plan:
     gid: int
     groups: Mapping[str, int]
     hostname: str
+    network: str
     cwd: str
     stdin: bool
     wall_s: float
@@ -135,6 +136,7 @@ class Plan:
             "own_uid": self.has_own_uid,
             "groups": list(self.groups),
             "namespaces": NAMESPACES,
+            "network": self.network,
             "mounts": [m for o in self.operations if (m := _describe(o))],
             "limits": {
                 **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__},

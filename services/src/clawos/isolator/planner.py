@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clawos.isolator.config import Config
-from clawos.isolator.errors import SpecInvalid
+from clawos.isolator.errors import EgressMissing, SpecInvalid
 from clawos.isolator.plan import (
     Access,
     Allow,
@@ -45,7 +45,9 @@ class Planner:
         self._filters = filters
 
     def plan(self, spec: Spec) -> Plan:
-        """What to do for this call. Raises SpecInvalid for what no call may have."""
+        """What to do for this call. Raises SpecInvalid for what no call may have, EgressMissing."""
+        if spec.network == "egress":
+            raise EgressMissing("spec: network: nothing leads out yet", "use network = none")
         quota = self._named(self._quotas, spec.quota, "quota")
         seccomp_filter = self._named(self._filters, spec.seccomp, "seccomp profile")
         user = self._user(spec)
@@ -70,6 +72,7 @@ class Planner:
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
+            network=spec.network,
             cwd=spec.cwd or home or "/",
             stdin=spec.stdin,
             wall_s=min(spec.wall_s or quota.wall_s, quota.wall_s),

@@ -38,6 +38,8 @@ class Spec(Record, frozen=True):
     sockets: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=8)] = ()
     groups: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=8)] = ()
     host_proc: bool = False
+    network: Literal["none", "egress"] = "none"
+    """`egress`: the way to the egress service, and nothing else."""
     run_as: _Name = ANYBODY
     quota: _Name = "small"
     seccomp: _Name = "shell"
