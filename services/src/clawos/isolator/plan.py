@@ -9,7 +9,6 @@ import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from pathlib import PurePosixPath
 from typing import Any
 
 from clawos.isolator.quotas import Quota
@@ -178,8 +177,9 @@ def in_order(wanted: Mapping[str, Operation]) -> Iterator[Operation]:
     """
     binds = {path for path, operation in wanted.items() if isinstance(operation, Bind | Proc)}
     made = {"/"}
-    for path in sorted(wanted, key=lambda p: PurePosixPath(p).parts):
-        parents = [str(p) for p in reversed(PurePosixPath(path).parents)]
+    for path in sorted(wanted, key=lambda p: p.split("/")):
+        parts = path.split("/")
+        parents = ["/".join(parts[:end]) for end in range(2, len(parts))]
         if binds.intersection(parents):
             continue
         for parent in parents:
