@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.ids import host_ids
 from clawos.isolator.launcher import Launcher
 from clawos.isolator.planner import Planner
+from clawos.isolator.ports import Streams
 from clawos.isolator.service import Isolator
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
@@ -528,6 +530,33 @@ async def test_a_killed_spawner_takes_all_along_and_the_next_call_starts_another
         assert (ran.exit_code, ran.result["signal"]) == (None, 9)
     assert not leftovers("sleep\0001013")
     assert (await sh("echo again")).stdout == "again\n"
+    os.kill(spawner_of(config), 9)
+    await asyncio.sleep(0.2)
+    assert (await sh("echo and again")).stdout == "and again\n"
+
+
+async def test_where_there_are_no_descriptors_a_call_is_refused_and_nothing_is_lost(
+    isolator: Isolator, launcher: Launcher, sh: Sh, planner: Planner
+) -> None:
+    assert (await sh("echo first")).stdout == "first\n"
+    streams = Streams(*(os.open(os.devnull, os.O_RDWR) for _ in range(3)))
+    plan = planner.plan(parse(spec_text("/usr/bin/true")))
+    before, free = descriptors(), len(launcher._free_uids)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refused = 0
+    for spare in range(12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 1 + spare, limits[1]))
+        try:
+            await (await launcher.start("x", plan, streams)).wait()
+        except SandboxRefused as error:
+            refused += 1
+            assert (error.step, error.fields["errno"]) == ("launcher", "EMFILE")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (descriptors(), len(launcher._free_uids)) == (before, free)
+    assert 0 < refused < 12
+    for fd in (streams.stdin, streams.stdout, streams.stderr):
+        os.close(fd)
 
 
 async def test_a_spawner_that_does_not_answer_is_ended(
@@ -639,6 +668,10 @@ async def running(command_line: str, count: int) -> list[int]:
         while len(found := leftovers(command_line)) < count:  # noqa: ASYNC110 # it has no event
             await asyncio.sleep(0.01)
     return found
+
+
+def descriptors() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
 
 
 def leftovers(command_line: str) -> list[int]:

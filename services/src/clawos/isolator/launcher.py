@@ -66,11 +66,13 @@ class LaunchedSandbox:
             self._give_up()
             await self.wait()
             raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
+        except ValueError as error:
+            self.kill()
+            await self._clean_up()
+            raise SandboxRefused("launcher", str(error)) from None
         if isinstance(report, Started):
             self._landlock_abi = report.landlock_abi
             return
-        while await self._next_report() is not None:
-            pass
         await self._clean_up()
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
@@ -81,12 +83,17 @@ class LaunchedSandbox:
     async def wait(self) -> Outcome:
         exited: Exited | None = None
         usage: Usage | None = None
-        while (report := await self._next_report()) is not None:
-            if isinstance(report, Exited):
-                exited = report
-            elif isinstance(report, Usage):
-                usage = report
-        spent = await self._clean_up()
+        try:
+            while (report := await self._next_report()) is not None:
+                if isinstance(report, Exited):
+                    exited = report
+                elif isinstance(report, Usage):
+                    usage = report
+        except ValueError:
+            self.kill()
+            raise
+        finally:
+            spent = await self._clean_up()
         # Without a word from the sandbox's init it was killed as a whole: by a limit, by us, by the kernel.
         status = exited.wait_status if exited else int(signal.SIGKILL)
         return Outcome(
@@ -118,15 +125,19 @@ class LaunchedSandbox:
         return decode_report(line.decode()) if line else None
 
     async def _clean_up(self) -> Spent | None:
+        with contextlib.suppress(ConnectionError):
+            while await self._reports.read(_REPORT_BYTES):
+                pass  # until nothing is left of it
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._status.close()
         try:
             if self._leaf is None:
                 return None
-            spent = self._leaf.spent()
-            await self._leaf.remove()
-            return spent
+            try:
+                return self._leaf.spent()
+            finally:
+                await self._leaf.remove()
         finally:
             self._gone()
 
@@ -157,7 +168,10 @@ class Launcher:
             leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
             if leaf:
                 on_failure.push_async_callback(leaf.remove)
-            sandbox = await self._run(plan, uid, streams, leaf)
+            try:
+                sandbox = await self._run(plan, uid, streams, leaf)
+            except OSError as error:
+                raise SandboxRefused("launcher", error.errno or errno.EIO) from None
             on_failure.pop_all()
         try:
             await sandbox.started()
@@ -191,33 +205,28 @@ class Launcher:
             self._free_uids.append(uid)
 
     async def _run(self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
-        """Raises SandboxRefused."""
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as given:
-            reports, status = await asyncio.open_connection(sock=ours)
-            given.callback(status.close)
-            roots = await self._opened()
-            root = await roots.get(plan)
-            given.callback(os.close, root)
+        """Raises SandboxRefused, OSError."""
+        async with contextlib.AsyncExitStack() as ours:
+            root = await (await self._opened()).get(plan)
+            ours.callback(os.close, root)
             plan_fd = sealed(encode(plan, uid))
-            given.callback(os.close, plan_fd)
-            fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
-            self._send([*fds, leaf.fd] if leaf else fds)
-            sandbox = LaunchedSandbox(
-                reports, status, leaf, self._give_up, lambda: self._give_back(plan, uid)
-            )
-            given.pop_all()
-            os.close(root)
-            os.close(plan_fd)
-        return sandbox
+            ours.callback(os.close, plan_fd)
+            end, theirs = socket.socketpair()
+            with theirs, contextlib.ExitStack() as on_failure:
+                on_failure.callback(end.close)
+                fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
+                self._send([*fds, leaf.fd] if leaf else fds)
+                reports, status = await asyncio.open_connection(sock=end)
+                on_failure.pop_all()
+        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self._give_back(plan, uid))
 
     async def _build(self, plan: Plan) -> int:
-        """Have the launcher make a plan's root. Raises SandboxRefused."""
+        """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
         ours, theirs = socket.socketpair()
-        ours.settimeout(_BUILD_TIMEOUT_S)
         with ours:
-            plan_fd = sealed(encode(plan))
+            ours.settimeout(_BUILD_TIMEOUT_S)
             with theirs:
+                plan_fd = sealed(encode(plan))
                 try:
                     self._send([plan_fd, theirs.fileno()])
                 finally:
@@ -226,8 +235,9 @@ class Launcher:
                 said, fds, _, _ = await asyncio.to_thread(
                     socket.recv_fds, ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC
                 )
-            except OSError as error:
-                raise SandboxRefused("root", error.errno or errno.ETIMEDOUT) from None
+            except TimeoutError:
+                self._give_up()
+                raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
         if fds:
             return fds[0]
         report = decode_report(said.decode().partition("\n")[0]) if said else None
@@ -236,22 +246,31 @@ class Launcher:
         raise SandboxRefused("root", "the launcher ended without a word")
 
     def _send(self, fds: list[int]) -> None:
-        """Raises SandboxRefused."""
+        """Raises OSError, and then there is no launcher any more."""
         assert self._control is not None
         try:
             socket.send_fds(self._control, [b"\0"], fds)
-        except OSError as error:
+        except OSError:
             self._give_up()
-            raise SandboxRefused("launcher", error.errno or errno.EIO) from None
+            raise
 
     async def _opened(self) -> Roots:
-        """The launcher and its roots, started where there is none. Raises SandboxRefused."""
+        """The launcher and its roots, started where there is none. Raises OSError."""
         async with self._starting:
-            if self._roots is None or self._process is None or self._process.returncode is not None:
+            if self._roots is None or self._has_ended():
                 await self.close()
                 self._process, self._control = await self._spawn()
                 self._roots = Roots(self._build)
             return self._roots
+
+    def _has_ended(self) -> bool:
+        assert self._control is not None
+        try:
+            return not self._control.recv(1)  # it never sends anything
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -268,9 +287,9 @@ class Launcher:
                     env={},
                     pass_fds=(fd,),
                 )
-            except OSError as error:
+            except BaseException:
                 ours.close()
-                raise SandboxRefused("launcher", error.errno or errno.EIO) from None
+                raise
         return process, ours
 
     def _give_up(self) -> None:
@@ -283,8 +302,13 @@ class Launcher:
 def sealed(data: bytes) -> int:
     """A descriptor of data that nobody changes any more: what the launcher checks is what it uses."""
     fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(fd, data)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    try:
+        if os.write(fd, data) != len(data):  # memory ended in between
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -34,7 +34,7 @@ class Roots:
         self._changes.register(self._mounts, select.POLLPRI)
 
     async def get(self, plan: Plan) -> int:
-        """A descriptor of the plan's root, the caller's to close. Raises SandboxRefused."""
+        """A descriptor of the plan's root, the caller's to close. Raises SandboxRefused, OSError."""
         if self._changes.poll(0):  # a mount came or went, below a bound directory perhaps
             self._forget()
         key = _key(plan)
