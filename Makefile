@@ -73,7 +73,7 @@ test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the i
 bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
 	@$(IN_TOOLS) python -m qa.bench
 
-model: ## train the built-in model from its seed and export it (about an hour on two cores)
+model: ## train the built-in model from its seeds and export it (over an hour on two cores)
 	@qa/model/make
 
 eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
