@@ -162,7 +162,6 @@ _Noreturn static void set_up(struct plan *plan, int go) {
     char byte;
     if (read(go, &byte, 1) != 1) /* the launcher died or could not write the maps */
         _exit(1);
-    close(go);
     /* Sources are opened while we are still the isolator outside; everything else is done as the sandbox's user. */
     root_pin_sources(plan);
     if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
@@ -172,6 +171,11 @@ _Noreturn static void set_up(struct plan *plan, int go) {
     /* After the ids, for changing them clears it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         refuse("parent-death-signal");
+    /* A launcher that was gone before that sends no signal, but its end of the pipe is closed. */
+    struct pollfd launcher = {.fd = go};
+    if (poll(&launcher, 1, 0))
+        _exit(1);
+    close(go);
     if (sethostname(plan->hostname, strlen(plan->hostname)))
         refuse("hostname");
     root_build(plan);
