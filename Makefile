@@ -73,7 +73,8 @@ test: check test-vm ## everything that CI runs
 test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
 	@$(IN_TOOLS) python -m pytest qa/system
 
-test-full: test ## everything, and what takes long: 20 minutes of fuzzing
+test-full: test ## everything, and what takes long: a fault at each call of a set-up, 20 minutes of fuzzing
+	@$(IN_TOOLS) python -m pytest qa/faults --all
 	@$(IN_TOOLS) qa/fuzz/run 1200
 
 fuzz: setup ## SECONDS=n: fuzz the parser of the isolator's launcher
