@@ -39,6 +39,7 @@ SILENT = {
 }
 # Refused with another errno than the kernel's.
 OTHER_ERRNO = {
+    ("init", "read"): errno.EPIPE,  # the launcher finds it gone
     ("init", "fstat"): errno.ELOOP,  # walk(): not to be told from a link
     ("worker", "landlock_create_ruleset"): errno.EOPNOTSUPP,  # no version is no Landlock
     ("worker", "write"): errno.ECHILD,  # it could not say that its fences are up

@@ -13,6 +13,7 @@ from pathlib import Path
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SpecInvalid
 from clawos.isolator.plan import (
+    OPERATIONS_MAX,
     Access,
     Allow,
     Bind,
@@ -57,7 +58,13 @@ class Planner:
             wanted[home] = Bind(home, outside, write)
         self._add_reads(wanted, spec, home)
         self._add_sockets(wanted, spec)
+        _check_parents(wanted)
         operations = (*in_order(wanted), *_landlock(wanted))
+        if len(operations) > OPERATIONS_MAX:
+            raise SpecInvalid(
+                f"spec: read: the paths need {len(operations)} steps, more than {OPERATIONS_MAX}",
+                "name the directories above them instead",
+            )
         return Plan(
             tool=spec.tool,
             argv=spec.argv,
@@ -129,6 +136,14 @@ class Planner:
             if path not in self._config.sockets:
                 raise SpecInvalid(f"spec: sockets: {path} is not among sockets in /etc/clawos/isolator.toml")
             wanted[path] = Bind(path, os.path.realpath(path), Mount.READ, is_directory=False)
+
+
+def _check_parents(wanted: Mapping[str, Operation]) -> None:
+    """Below a link or a file of the sandbox's root nothing can be made: the launcher follows no link."""
+    for path in wanted:
+        for parent in map(str, Path(path).parents):
+            if isinstance(wanted.get(parent), Link | File):
+                raise SpecInvalid(f"spec: {path} lies below {parent}, which is no directory in the sandbox")
 
 
 def _below(path: str, roots: tuple[str, ...]) -> bool:
