@@ -17,7 +17,10 @@ export CLAWOS_BIND += $(SHARE)
 endif
 IN_TOOLS := $(ENTER) image/tools/with-python
 
-.PHONY: help setup image run vm vm-stop check format unit test test-vm bench model eval manifest lock clean
+# A name of make's own, not the shell's clock.
+SECONDS ?= 60
+
+.PHONY: help setup image run vm vm-stop check format unit test test-vm test-full fuzz bench model eval manifest lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +72,13 @@ test: check test-vm ## everything that CI runs
 
 test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
 	@$(IN_TOOLS) python -m pytest qa/system
+
+test-full: test ## everything, and what takes long: a fault at each call of a set-up, 20 minutes of fuzzing
+	@$(IN_TOOLS) python -m pytest qa/faults --all
+	@$(IN_TOOLS) qa/fuzz/run 1200
+
+fuzz: setup ## SECONDS=n: fuzz the parser of the isolator's launcher
+	@$(IN_TOOLS) qa/fuzz/run $(SECONDS)
 
 bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
 	@$(IN_TOOLS) python -m qa.bench

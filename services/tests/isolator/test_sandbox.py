@@ -107,20 +107,10 @@ async def test_host_files_are_not_there(sh: Sh, tmp_path: Path) -> None:
 
 async def test_walking_up_ends_at_the_sandbox_root(sh: Sh) -> None:
     ran = await sh("cd ../../../../../..; pwd; ls; ls /proc/1/root/ /proc/1/cwd/ 2>/dev/null")
+    links = [name for name in ("bin", "lib", "lib32", "lib64", "sbin") if Path("/", name).is_symlink()]
     assert ran.stdout.split() == [
         "/",
-        "bin",
-        "dev",
-        "etc",
-        "home",
-        "lib",
-        "lib64",
-        "proc",
-        "run",
-        "sbin",
-        "tmp",
-        "usr",
-        "var",
+        *sorted(["dev", "etc", "home", "proc", "run", "tmp", "usr", "var", *links]),
     ]
 
 

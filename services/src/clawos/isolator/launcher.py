@@ -43,7 +43,12 @@ class LaunchedSandbox:
 
     async def started(self) -> None:
         """Until the program runs. Raises SandboxRefused."""
-        report = await self._next_report()
+        try:
+            report = await self._next_report()
+        except ValueError as error:
+            self.kill()
+            await self._clean_up()
+            raise SandboxRefused("launcher", str(error)) from None
         if isinstance(report, Started):
             self._landlock_abi = report.landlock_abi
             return
@@ -57,12 +62,17 @@ class LaunchedSandbox:
     async def wait(self) -> Outcome:
         exited: Exited | None = None
         usage: Usage | None = None
-        while (report := await self._next_report()) is not None:
-            if isinstance(report, Exited):
-                exited = report
-            elif isinstance(report, Usage):
-                usage = report
-        spent = await self._clean_up()
+        try:
+            while (report := await self._next_report()) is not None:
+                if isinstance(report, Exited):
+                    exited = report
+                elif isinstance(report, Usage):
+                    usage = report
+        except ValueError:
+            self.kill()
+            raise
+        finally:
+            spent = await self._clean_up()
         # Without a word from the sandbox's init it was killed as a whole: by a limit, by us, by the kernel.
         status = exited.wait_status if exited else int(signal.SIGKILL)
         return Outcome(
@@ -97,9 +107,10 @@ class LaunchedSandbox:
         self._transport.close()
         if self._leaf is None:
             return None
-        spent = self._leaf.spent()
-        await self._leaf.remove()
-        return spent
+        try:
+            return self._leaf.spent()
+        finally:
+            await self._leaf.remove()
 
 
 class Launcher:
@@ -118,9 +129,11 @@ class Launcher:
         leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
         try:
             sandbox = await self._spawn(plan, streams, leaf)
-        except BaseException:
+        except BaseException as error:
             if leaf:
                 await leaf.remove()
+            if isinstance(error, OSError):
+                raise SandboxRefused("launcher", error.errno or errno.EIO) from None
             raise
         try:
             await sandbox.started()
@@ -136,10 +149,15 @@ class Launcher:
             ours.callback(os.close, plan_fd)
             reports_fd, status_fd = os.pipe2(os.O_CLOEXEC)
             ours.callback(os.close, status_fd)
+            pipe = os.fdopen(reports_fd, "rb", buffering=0)
             reports = asyncio.StreamReader(limit=4096)
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(reports_fd, "rb", buffering=0)
-            )
+            try:
+                transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                    lambda: asyncio.StreamReaderProtocol(reports), pipe
+                )
+            except BaseException:
+                pipe.close()
+                raise
             cgroup = str(leaf.fd) if leaf else "--test-without-cgroup"
             try:
                 process = await run.spawn(
@@ -150,16 +168,21 @@ class Launcher:
                     env={},
                     pass_fds=(plan_fd, status_fd, *((leaf.fd,) if leaf else ())),
                 )
-            except OSError as error:
-                transport.close()
-                raise SandboxRefused("launcher", error.errno or errno.EIO) from None
+            except BaseException:
+                transport.close()  # a launcher that nobody hears ends
+                raise
             return LaunchedSandbox(process, reports, transport, leaf)
 
 
 def _sealed(data: bytes) -> int:
     fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(fd, data)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    try:
+        if os.write(fd, data) != len(data):  # memory ended in between
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -82,6 +82,9 @@ class Allow:
 
 Operation = Dir | File | Link | Bind | Tmpfs | Proc | Allow
 
+OPERATIONS_MAX = 512
+"""As in launch.h; a test compares the two."""
+
 
 @dataclass(frozen=True)
 class Plan:

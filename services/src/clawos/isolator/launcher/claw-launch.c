@@ -104,6 +104,7 @@ _Noreturn static void run_worker(const struct plan *plan) {
     confine_capabilities();
     confine_landlock(plan);
     confine_seccomp(plan);
+    report("."); /* all fences are up */
     execve(plan->argv[0], plan->argv, plan->envp);
     refuse("exec");
 }
@@ -126,9 +127,19 @@ _Noreturn static void run_init(const struct plan *plan) {
     if (syscall(SYS_close_range, 0U, 2U, 0))
         refuse("close-range");
     char line[256];
-    ssize_t got = read(told[0], line, sizeof line); /* end of file: the exec went through */
-    if (got > 0) {
-        if (write(report_fd, line, (size_t)got) < 0)
+    size_t length = 0;
+    ssize_t got;
+    while ((got = read(told[0], line + length, sizeof line - length)) > 0) /* its end: the exec, or the worker's */
+        length += (size_t)got;
+    if (got < 0)
+        refuse("worker");
+    if (length == 0) { /* killed on its way, by the memory limit for one */
+        errno = ECHILD;
+        refuse("worker");
+    }
+    size_t ready = line[0] == '.';
+    if (length > ready) {
+        if (write(report_fd, line + ready, length - ready) < 0)
             _exit(1);
         _exit(1);
     }
@@ -162,7 +173,6 @@ _Noreturn static void set_up(struct plan *plan, int go) {
     char byte;
     if (read(go, &byte, 1) != 1) /* the launcher died or could not write the maps */
         _exit(1);
-    close(go);
     /* Sources are opened while we are still the isolator outside; everything else is done as the sandbox's user. */
     root_pin_sources(plan);
     if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
@@ -172,6 +182,11 @@ _Noreturn static void set_up(struct plan *plan, int go) {
     /* After the ids, for changing them clears it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         refuse("parent-death-signal");
+    /* A launcher that was gone before that sends no signal, but its end of the pipe is closed. */
+    struct pollfd launcher = {.fd = go};
+    if (poll(&launcher, 1, 0))
+        _exit(1);
+    close(go);
     if (sethostname(plan->hostname, strlen(plan->hostname)))
         refuse("hostname");
     root_build(plan);
