@@ -1,6 +1,6 @@
 """docs/benchmarks.md from build/bench/*.json: one table a part, flattened, nothing by hand.
 
-A list of records in a part's numbers is a table of its own.
+A list of records in a part's numbers is a table of its own; its `note` stands before them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def _rows(value: object, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def _tables(value: object, name: str) -> Iterator[tuple[str, list[dict[str, object]]]]:
+def _tables(value: object, name: str = "") -> Iterator[tuple[str, list[dict[str, object]]]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _tables(inner, f"{name}.{key}")
+            yield from _tables(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
         yield name, value
 
@@ -67,16 +67,17 @@ def write(directory: Path, page: Path) -> None:
     for path in sorted(directory.glob("*.json")):
         result = json.loads(path.read_text())
         on = result.pop("machine")
-        date, load = result.pop("date"), result.pop("load_before")
+        date, load, note = result.pop("date"), result.pop("load_before"), result.pop("note", "")
         lines += [f"## {path.stem}", ""]
         lines += [
             f"{date}, {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB, load before {load:.1f}.",
             "",
         ]
+        lines += [note, ""] if note else []
         lines += ["| measure | value | target |", "|---|---|---|"]
         for name, value in _rows(result):
             lines.append(f"| {name} | {_shown(value)} | {TARGETS.get(f'{path.stem}.{name}', '')} |")
         lines.append("")
-        for name, rows in _tables(result, path.stem):
+        for name, rows in _tables(result):
             lines += [f"### {name}", "", *_table(rows), ""]
     page.write_text("\n".join(lines))

@@ -27,6 +27,16 @@ GUEST_TIMEOUT_S = 3600
 UNIT = "systemd-run --quiet --pipe --wait --collect -p Delegate=yes -p DelegateSubgroup=supervisor"
 
 
+NOTE = """`outside` is the build machine without cgroups: no arm has limits there. `image` is the guest
+with them. All arms start as root and run the same static program, one after another in rounds whose order
+changes each time; times are from before the start to after the last part is cleaned up, in a real-time
+class where `real_time` is True, so that other work on the machine counts less. `claw-launch` is started
+by a small C program, as the peers are; `Launcher class` is the same as the service starts it, in Python.
+`cpu_p50_ms` counts processes that were waited for: systemd-run's work is done elsewhere, and the kernel
+takes namespaces down after a call. The table of protections is what a program inside each arm found;
+whether there is a memory limit was tried by using twice the quota."""
+
+
 def build() -> None:
     """The programs that measure, and for beside the build the launcher and filters as the image has them."""
     shutil.rmtree(TOOLS, ignore_errors=True)
@@ -94,4 +104,4 @@ def measure() -> dict[str, object]:
     found = peers()
     places = {"outside": beside_the_build, "image": in_the_image}
     asked = os.environ.get("CLAWOS_BENCH")
-    return {name: run(found) for name, run in places.items() if asked in (None, name)}
+    return {"note": NOTE} | {name: run(found) for name, run in places.items() if asked in (None, name)}
