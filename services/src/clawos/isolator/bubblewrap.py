@@ -48,7 +48,7 @@ def options(plan: Plan, hand_over: Callable[[bytes], int]) -> Iterator[str]:
     for namespace in _NAMESPACES:
         yield f"--unshare-{namespace}"
     # As pid 1, for its own would flatten a signal into an exit code. The two capabilities, over the sandbox's
-    # own namespaces only, let `claw-confine inside` finish the mounts and lock securebits; then it drops them.
+    # namespaces only, let `claw-confine inside` finish the mounts and lock securebits; then it drops them.
     yield from ("--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL")
     yield from ("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
     yield from ("--hostname", plan.hostname, "--chdir", "/")
@@ -244,7 +244,6 @@ class Bubblewrap:
                 inner = give(os.open(self._confine, os.O_PATH | os.O_CLOEXEC))
                 if leaf:
                     given.append(leaf.fd)
-                cgroup = str(leaf.fd) if leaf else "--test-without-cgroup"
                 outside = (plan_fd, status_fd, leaf.fd if leaf else "--test-without-cgroup", plan.home or "-")
                 inside = (plan_fd, status_fd, streams.stdin, streams.stdout, streams.stderr)
                 command: list[str | Path] = [self._confine, "outside", *map(str, outside), self._program]
