@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,54 @@ def tool_calls(channel: Channel) -> Call:
 @pytest.fixture(scope="session")
 def call(channel: Channel) -> Call:
     return tool_calls(channel)
+
+
+BACKENDS = ("launcher", "bubblewrap")
+_SETTINGS = "/etc/clawos/isolator.toml"
+_DROP_IN = "/run/systemd/system/clawos-isolator.service.d"
+
+
+@contextmanager
+def sandboxes_by(backend: str, root: Callable[..., Output]) -> Iterator[None]:
+    """The isolator restarted with this backend, as its settings say how to; afterwards as it was."""
+    before = root(f"cat {_SETTINGS}").stdout
+    try:
+        lines = [f'backend = "{backend}"', *(x for x in before.decode().splitlines() if x[:7] != "backend")]
+        _write(root, _SETTINGS, "\n".join(lines).encode() + b"\n")
+        if backend == "bubblewrap":
+            root(f"mkdir -p {_DROP_IN} && ln -sf /usr/lib/clawos/isolator-bubblewrap.conf {_DROP_IN}/")
+        _restart_isolator(root)
+        assert isolator_status(root)["backend"] == backend
+        yield
+    finally:
+        _write(root, _SETTINGS, before)
+        root(f"rm -rf {_DROP_IN}")
+        _restart_isolator(root)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest, root: Callable[..., Output]) -> Iterator[str]:
+    """A module that asks for it runs over both backends, one after the other on the one boot."""
+    with sandboxes_by(request.param, root):
+        yield request.param
+
+
+def isolator_status(root: Callable[..., Output]) -> dict[str, Any]:
+    name, path = "org.clawos.Isolator1", "/org/clawos/Isolator1"
+    reply = root(f"busctl -j call {name} {path} {name} Status")
+    status: dict[str, Any] = json.loads(json.loads(reply.text)["data"][0])
+    return status
+
+
+def _write(root: Callable[..., Output], path: str, content: bytes) -> None:
+    assert root(f"printf %s {shlex.quote(content.decode())} > {path}").status == 0
+
+
+def _restart_isolator(root: Callable[..., Output]) -> None:
+    done = root(
+        "systemctl daemon-reload; systemctl reset-failed clawos-isolator; systemctl restart clawos-isolator"
+    )
+    assert done.status == 0, root("journalctl -b -q -u clawos-isolator -n 20").text
 
 
 def json_lines(text: str) -> list[dict[str, object]]:

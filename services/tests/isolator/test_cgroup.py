@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,20 +78,6 @@ def test_what_was_spent_is_read(tmp_path: Path) -> None:
         0.25,
         123456,
     )
-
-
-@pytest.fixture
-def real_base() -> Iterator[Path]:
-    """A real cgroup v2, without controllers: enough for starting in it, killing and removing it."""
-    for mount in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
-        if (mount / "cgroup.procs").exists() and os.access(mount, os.W_OK):
-            base = mount / f"clawos-test-{os.getpid()}"
-            base.mkdir()
-            yield base
-            for directory, _, _ in os.walk(base, topdown=False):
-                Path(directory).rmdir()
-            return
-    pytest.skip("no writable cgroup v2 on this machine")
 
 
 @pytest.mark.processes

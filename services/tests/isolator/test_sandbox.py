@@ -62,11 +62,12 @@ async def test_is_an_ordinary_user(sh: Sh) -> None:
     assert ran.stdout.split() == [uid, gid, gid, uid, uid, "1"]
 
 
-async def test_every_fence_is_up(sh: Sh) -> None:
+async def test_every_fence_is_up(sh: Sh, backend: str) -> None:
     status = dict(line.split(":\t", 1) for line in (await sh("cat /proc/self/status")).stdout.splitlines())
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[name], 16) == 0, name
-    assert (status["NoNewPrivs"], status["Seccomp"], status["Seccomp_filters"]) == ("1", "2", "1")
+    filters = {"launcher": "1", "bubblewrap": "2"}[backend]  # see confine/set_id.c
+    assert (status["NoNewPrivs"], status["Seccomp"], status["Seccomp_filters"]) == ("1", "2", filters)
 
 
 async def test_every_namespace_is_its_own(sh: Sh) -> None:
@@ -311,11 +312,11 @@ async def test_shadow_stays_unreadable(sh: Sh) -> None:
     assert (ran.stdout, ran.exit_code) == ("", 1)
 
 
-async def test_host_proc_shows_the_machine(sh: Sh) -> None:
+async def test_host_proc_shows_the_machine(sh: Sh, backend: str) -> None:
     own = await sh("ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm")
     host = await sh("ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm; echo x > /proc/self/comm", host_proc=True)
     assert int(own.stdout.split()[0]) < 6 < int(host.stdout.split()[0])
-    assert own.stdout.split()[1] == "claw-launch"
+    assert own.stdout.split()[1] == {"launcher": "claw-launch", "bubblewrap": "claw-confine"}[backend]
     assert host.stdout.split()[1] == Path("/proc/1/comm").read_text().strip()
     assert "Read-only" in host.stderr or "denied" in host.stderr
 
@@ -432,9 +433,9 @@ async def test_stopping_the_service_kills(isolator: Isolator) -> None:
     assert not leftovers("sleep\0001005")
 
 
-async def test_a_killed_launcher_leaves_nothing(isolator: Isolator, config: Config) -> None:
+async def test_a_killed_launcher_leaves_nothing(isolator: Isolator, config: Config, backend: str) -> None:
     call = await isolator.run(spec_text("/usr/bin/sleep", "1006"), null(), ":1.1")
-    launchers = leftovers(f"{config.launcher}\0")
+    launchers = leftovers(f"{getattr(config, backend)}\0")
     os.kill(min(launchers), 9)
     ran = await finish(call)
     assert ran.result["signal"] == 9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ _Program = Annotated[str, msgspec.Meta(pattern=r"^(/[^*]+|\*)\Z")]
 
 
 class Config(Record, frozen=True):
+    backend: Literal["launcher", "bubblewrap"] = "launcher"
     running_max: _Count = 8
     queued_max: _Count = 32
     user_running_max: _Count | None = None
@@ -39,6 +40,8 @@ class Config(Record, frozen=True):
     groups: tuple[str, ...] = ("systemd-journal",)
     home: Path = ROOM.state_dir / "home"
     launcher: Path = Path("/usr/lib/clawos/claw-launch")
+    bubblewrap: Path = Path("/usr/bin/bwrap")
+    confine: Path = Path("/usr/lib/clawos/claw-confine")
     filters: Path = Path("/usr/lib/clawos/seccomp")
     quotas: Path = POLICY_DIR / "quotas.toml"
 

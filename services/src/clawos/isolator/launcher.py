@@ -6,23 +6,20 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import signal
-import stat
 from pathlib import Path
 
 from clawos.core import run
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
 from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.plan import Plan
 from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
-_HOME_MODE = 0o770
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 class LaunchedSandbox:
@@ -125,7 +122,7 @@ class Launcher:
         self._cgroups = cgroups
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
-        _make_home(plan)
+        make_home(plan)
         leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
         try:
             sandbox = await self._spawn(plan, streams, leaf)
@@ -145,7 +142,7 @@ class Launcher:
 
     async def _spawn(self, plan: Plan, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
         with contextlib.ExitStack() as ours:
-            plan_fd = _sealed(encode(plan))
+            plan_fd = sealed(encode(plan))
             ours.callback(os.close, plan_fd)
             reports_fd, status_fd = os.pipe2(os.O_CLOEXEC)
             ours.callback(os.close, status_fd)
@@ -174,49 +171,15 @@ class Launcher:
             return LaunchedSandbox(process, reports, transport, leaf)
 
 
-def _sealed(data: bytes) -> int:
-    fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        if os.write(fd, data) != len(data):  # memory ended in between
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _make_home(plan: Plan) -> None:
-    """A user's home, ours by owner and the sandbox's by group, closed to everybody else.
-
-    Looked at on every call: a restored backup or an interrupted first call leaves other rights. Nobody but us
-    changes names in the directory above it, so what we look at is what we change.
-    """
-    if plan.home is None:
-        return
-    home = Path(plan.home)
-    try:
-        home.parent.mkdir(mode=0o711, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            home.mkdir(mode=0o700)
-        found = home.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise SandboxRefused("home", errno.ENOTDIR)
-        if found.st_uid != os.geteuid():
-            raise SandboxRefused("home", f"{home} belongs to the user {found.st_uid}")
-        if found.st_gid != plan.gid:
-            os.chown(home, -1, plan.gid)
-        if stat.S_IMODE(found.st_mode) != _HOME_MODE:
-            home.chmod(_HOME_MODE)
-    except OSError as error:
-        raise SandboxRefused("home", error.errno or errno.EIO) from None
-
-
 class LinuxMachine:
     """A `Machine` that asks the kernel."""
 
-    def __init__(self, cgroups: Cgroups | None) -> None:
+    def __init__(self, cgroups: Cgroups | None, backend: str = "launcher") -> None:
         self._cgroups = cgroups
+        self._backend = backend
+
+    def backend(self) -> str:
+        return self._backend
 
     def landlock_abi(self) -> int:
         version = 1

@@ -138,6 +138,7 @@ class Isolator:
         return {
             "running": self._queue.running,
             "queued": self._queue.queued,
+            "backend": self._machine.backend(),
             "landlock_abi": self._machine.landlock_abi(),
             "namespaces": NAMESPACES,
             "cgroup": self._machine.cgroup(),

@@ -1,0 +1,18 @@
+"""Which implementation makes the sandboxes: the one place that knows there are two."""
+
+from __future__ import annotations
+
+from clawos.isolator.bubblewrap import Bubblewrap
+from clawos.isolator.cgroup import Cgroups
+from clawos.isolator.config import Config
+from clawos.isolator.launcher import Launcher
+from clawos.isolator.ports import Sandbox
+
+
+async def choose(config: Config, cgroups: Cgroups | None) -> Sandbox:
+    """The backend that the configuration names. Raises SandboxRefused if it cannot work here."""
+    if config.backend == "launcher":
+        return Launcher(config.launcher, cgroups)
+    bubblewrap = Bubblewrap(config.bubblewrap, config.confine, cgroups)
+    await bubblewrap.check()
+    return bubblewrap
