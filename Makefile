@@ -67,8 +67,8 @@ unit: setup ## only the tests outside the VM
 
 test: check test-vm ## everything that CI runs
 
-test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
-	@$(IN_TOOLS) python -m pytest qa/system
+test-vm: build/image/clawos.raw ## the system tests and the escape suite, on one shared boot of the image
+	@$(IN_TOOLS) python -m pytest qa/system qa/escape
 
 bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
 	@$(IN_TOOLS) python -m qa.bench
