@@ -70,8 +70,8 @@ unit: setup ## only the tests outside the VM
 
 test: check test-vm ## everything that CI runs
 
-test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
-	@$(IN_TOOLS) python -m pytest qa/system
+test-vm: build/image/clawos.raw ## the system tests and the escape suite, on one shared boot of the image
+	@$(IN_TOOLS) python -m pytest qa/system qa/escape
 
 test-full: test ## everything, and what takes long: a fault at each call of a set-up, 20 minutes of fuzzing
 	@$(IN_TOOLS) python -m pytest qa/faults --all

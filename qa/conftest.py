@@ -1,4 +1,4 @@
-"""One boot of the image, shared by all system tests; each test leaves it as it found it."""
+"""One boot of the image, shared by all tests in it (qa/system, qa/escape); each leaves it as it found it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
+from qa.escape import share
 from qa.vm.machine import Channel, Machine, Output, fresh_guest
 
 IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
 
 
 @pytest.fixture(scope="session")
-def machine() -> Iterator[Machine]:
-    with fresh_guest("test", IMAGE) as made:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    folder = tmp_path_factory.mktemp("share")
+    share.make(folder)
+    with fresh_guest("test", IMAGE, share=folder) as made:
         yield made
 
 
@@ -58,6 +61,8 @@ class Ran:
     stdout: str = ""
     stderr: str = ""
     refused: str = ""
+    limit: str | None = None
+    wall_s: float = 0.0
 
     @property
     def outcome(self) -> tuple[int | None, str]:
@@ -68,12 +73,15 @@ class Ran:
 Call = Callable[..., Ran]
 
 
-def tool_calls(channel: Channel) -> Call:
-    """Call a tool by its shipped manifest for the user `claw`, as the agent does once he has approved."""
-    program = Path(__file__).with_name("call_tool.py").read_text()
+def tool_calls(channel: Channel, **changes: object) -> Call:
+    """Call a tool by its shipped manifest for the user `claw`, as the agent does once he has approved.
+
+    `changes`: fields of the specification that another manifest would have.
+    """
+    program = Path(__file__).with_name("vm").joinpath("call_tool.py").read_text()
 
     def call(tool: str, arguments: Mapping[str, str] | None = None, /, **more: str) -> Ran:
-        words = shlex.join([tool, json.dumps({**(arguments or {}), **more}), "claw"])
+        words = shlex.join([tool, json.dumps({**(arguments or {}), **more}), "claw", json.dumps(changes)])
         done = channel.run(f"python3 -I - {words} <<'END OF PROGRAM'\n{program}\nEND OF PROGRAM\n")
         assert done.status == 0, done.stderr
         told = json.loads(done.text)
