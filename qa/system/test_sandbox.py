@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from qa.system.conftest import isolator_status
+from qa.conftest import isolator_status
 from qa.vm.machine import Output
 
 pytestmark = pytest.mark.usefixtures("backend")
