@@ -397,6 +397,8 @@ def test_help_lists_the_tools_at_hand() -> None:
         ("how is nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
         ("look at restart.log of nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
         ("don't stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("dnt stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("do nt stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
         ("nginx must not be stopped", "unit.stop", [("unit", "nginx")], "says not to"),
         ("why did nginx stop?", "unit.stop", [("unit", "nginx")], "asks about it"),
         ("how do i delete a.txt", "file.delete", [("path", "a.txt")], "asks about it"),
