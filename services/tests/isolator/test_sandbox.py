@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
