@@ -40,17 +40,19 @@ static size_t strings_size(char *const *strings, size_t count) {
 
 static size_t operation_size(const struct operation *operation) {
     check_path(operation->path);
-    size_t size = RECORD_SIZE + strlen(operation->path) + 1 + operation->data_size;
-    HOLDS(operation->kind >= KIND_DIR && operation->kind <= KIND_ALLOW && operation->source == -1);
-    HOLDS((operation->kind == KIND_LINK || operation->kind == KIND_BIND) == !!operation->text);
-    HOLDS(operation->kind == KIND_FILE || !operation->data_size);
+    HOLDS(operation->kind >= KIND_DIR && operation->kind <= KIND_ALLOW);
+    size_t size = RECORD_SIZE + strlen(operation->path) + 1;
     if (operation->kind == KIND_BIND)
         check_path(operation->text);
+    if (operation->kind == KIND_BIND || operation->kind == KIND_LINK)
+        return size + strlen(operation->text) + 1;
+    if (operation->kind != KIND_FILE)
+        return size;
     for (size_t i = 0; i < operation->data_size; i++) { /* readable to its end */
         volatile uint8_t byte = operation->data[i];
         (void)byte;
     }
-    return size + (operation->text ? strlen(operation->text) + 1 : 0);
+    return size + operation->data_size;
 }
 
 static void check_plan(const struct plan *plan, size_t size) {

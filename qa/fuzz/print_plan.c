@@ -22,8 +22,9 @@ static void print_text(const char *name, const char *text) {
 static void print_operation(const struct operation *operation) {
     printf("operation %d %u %llu", (int)operation->kind, operation->flags, (unsigned long long)operation->number);
     print_bytes(operation->path, strlen(operation->path));
-    print_bytes(operation->text, operation->text ? strlen(operation->text) : 0);
-    print_bytes(operation->data, operation->data_size);
+    int has_text = operation->kind == KIND_LINK || operation->kind == KIND_BIND;
+    print_bytes(operation->text, has_text ? strlen(operation->text) : 0);
+    print_bytes(operation->data, operation->kind == KIND_FILE ? operation->data_size : 0);
     putchar('\n');
 }
 

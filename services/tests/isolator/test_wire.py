@@ -132,6 +132,20 @@ def test_a_report_nobody_knows_is_an_error() -> None:
         decode_report("hello world")
 
 
+words = st.sampled_from(
+    ["refused", "started", "exited", "usage", "exit", "wall", "7", "-1", "٣", "1e3", "9" * 30]
+)
+
+
+@given(st.lists(words | st.text(max_size=8), max_size=6).map(" ".join))
+def test_any_line_is_a_report_or_an_error(line: str) -> None:
+    try:
+        report = decode_report(line)
+    except ValueError:
+        return
+    assert isinstance(report, Refused | Started | Exited | Usage)
+
+
 def test_the_launcher_wants_its_descriptors(launcher_path: Path) -> None:
     for arguments in ([], ["1", "2", "3"], ["77", "78", "79"], ["x", "y", "z"]):
         assert subprocess.run([launcher_path, *arguments], capture_output=True, check=False).returncode == 2
