@@ -24,6 +24,8 @@ TARGETS = {
     "sandbox.outside.python_to_bare.launcher_class": "≤ 1.3",
     "sandbox.outside.python_to_bare.zygote": "≤ 0.5",
     "sandbox.outside.bus.calls_per_s.in_flight_8": "≥ 300",
+    "sandbox.outside.bus.calls_per_s.real_time_in_flight_8": "≥ 300",
+    "sandbox.outside.memory.growth_kib": "flat",
     "sandbox.outside.bus.payload.to_first_byte.p50_ms": "≤ 5",
     "sandbox.image.ours_to_bwrap.launcher": "≤ 0.5",
     "sandbox.image.ours_to_bwrap.launcher_class": "≤ 0.5",
