@@ -21,7 +21,7 @@ HERE = Path("qa/bench/peers")
 TOOLS = Path("build/bench/sandbox")
 LAUNCHER = Path("services/src/clawos/isolator/launcher")
 # Emulation is twenty times slower: fewer of everything, and still the same rounds for all arms.
-IN_GUEST = ("--image", "--rounds", "3", "--calls", "8", "--memory-calls", "20")
+IN_GUEST = ("--image", "--rounds", "30", "--calls", "40", "--memory-calls", "1000")
 GUEST_TIMEOUT_S = 3600
 # As in the service's unit, a cgroup of its own to make leaves in. All arms start as root, here and there.
 UNIT = "systemd-run --quiet --pipe --wait --collect -p Delegate=yes -p DelegateSubgroup=supervisor"
