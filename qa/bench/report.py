@@ -15,6 +15,8 @@ TARGETS = {
     "boot.used_mib": "≤ 350",
     "registry.load_ms.p50": "< 100",
     "inference.builtin.request_to_call_ms.p50": "≤ 350",
+    "inference.builtin.grammar_share": "≤ 0.1",
+    "inference.builtin.ratio": "≥ 0.95",
     "inference.small.ratio": "≥ 0.95",
     "inference.large_vocabulary.ratio": "≥ 0.95",
     "inference.large_vocabulary.grammar_ms_per_token": "≤ 2",
