@@ -21,7 +21,7 @@ HERE = Path("qa/bench/peers")
 TOOLS = Path("build/bench/sandbox")
 LAUNCHER = Path("services/src/clawos/isolator/launcher")
 # Emulation is twenty times slower: fewer of everything, and still the same rounds for all arms.
-IN_GUEST = ("--image", "--rounds", "3", "--calls", "8", "--memory-calls", "20")
+IN_GUEST = ("--image", "--rounds", "30", "--calls", "40", "--memory-calls", "1000")
 GUEST_TIMEOUT_S = 3600
 # As in the service's unit, a cgroup of its own to make leaves in. All arms start as root, here and there.
 UNIT = "systemd-run --quiet --pipe --wait --collect -p Delegate=yes -p DelegateSubgroup=supervisor"
@@ -29,12 +29,12 @@ UNIT = "systemd-run --quiet --pipe --wait --collect -p Delegate=yes -p DelegateS
 
 NOTE = """`outside` is the build machine without cgroups: no arm has limits there. `image` is the guest
 with them. All arms start as root and run the same static program, one after another in rounds whose order
-changes each time; times are from before the start to after the last part is cleaned up, in a real-time
-class where `real_time` is True, so that other work on the machine counts less. `claw-launch` is started
-by a small C program, as the peers are; `Launcher class` is the same as the service starts it, in Python.
-`cpu_p50_ms` counts processes that were waited for: systemd-run's work is done elsewhere, and the kernel
-takes namespaces down after a call. The table of protections is what a program inside each arm found;
-whether there is a memory limit was tried by using twice the quota."""
+changes each time; times are from before the start to the end of what was started, in a real-time class
+where `real_time` is True, so that other work on the machine counts less. `claw-launch` is started by a
+small C program, as the peers are; `Launcher class` is the same as the service starts it, in Python.
+`cpu_p50_ms` counts all processes of a call, but not systemd, which does systemd-run's work, nor the
+kernel's threads, which take network namespaces down later. The table of protections is what a program
+inside each arm found; whether there is a memory limit was tried by using twice the quota."""
 
 
 def build() -> None:

@@ -76,9 +76,11 @@ def _config(place: Place, plan: Plan, etc: Path) -> dict[str, Any]:
     if place.cgroup:
         inside = place.cgroup.relative_to("/sys/fs/cgroup")
         quota = plan.quota
+        # memory and swap together, as of cgroup v1; a kernel without swap has no such limit
+        swap = {"swap": quota.memory_bytes} if "memory.swap.max" in place.limits else {}
         linux["cgroupsPath"] = f"/{inside}/oci"
         linux["resources"] = {
-            "memory": {"limit": quota.memory_bytes, "swap": quota.memory_bytes},
+            "memory": {"limit": quota.memory_bytes, **swap},
             "pids": {"limit": quota.pids},
             "cpu": {"quota": quota.cpu_percent * _PERIOD_US // 100, "period": _PERIOD_US},
         }

@@ -174,6 +174,7 @@ def footprint(pid: int) -> dict[str, int]:
     return {
         "rss_kib": sizes["Rss"],
         "pss_kib": sizes["Pss"],
+        "anonymous_kib": sizes["Anonymous"],
         "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
         "children": len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()),

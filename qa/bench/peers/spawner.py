@@ -25,7 +25,7 @@ class ArmFailed(Exception):
 class Spawned:
     wall_ms: float
     cpu_ms: float
-    """Of the processes that were waited for; what the kernel and other daemons do for a call is not in it."""
+    """Of all processes of the call; what the kernel and other daemons do for it is not in it."""
 
 
 class Spawner:
