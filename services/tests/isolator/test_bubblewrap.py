@@ -212,10 +212,12 @@ async def test_a_refusal_says_in_bubblewraps_words_why(sandbox: Bubblewrap, plan
 
 
 @pytest.mark.processes
-async def test_a_set_up_that_takes_too_long_is_refused(sandbox: Bubblewrap, planner: Planner) -> None:
-    plan = dataclasses.replace(plan_of(planner, "/usr/bin/sleep", "1020"), wall_s=0.0001)
+async def test_a_set_up_that_takes_too_long_is_refused(
+    config: Config, planner: Planner, tmp_path: Path
+) -> None:
+    sandbox = Bubblewrap(fake(tmp_path, "exec sleep 1020"), config.confine, None)
     with pytest.raises(SandboxRefused) as refused:
-        await start(sandbox, plan)
+        await start(sandbox, plan_of(planner, "/usr/bin/true", wall_s=0.3))
     assert (refused.value.step, refused.value.fields["errno"]) == ("set-up", "ETIMEDOUT")
 
 
