@@ -32,14 +32,8 @@ def beside(guest: Guest, root: Run) -> Iterator[Beside]:
     root(f"rm -f {HOME}/end {HOME}/up {HOME}/seen")
 
 
-HOLD = """
-import socket, time
-held = socket.socket(socket.AF_UNIX); held.bind(chr(0) + "escape"); held.listen(); time.sleep(600)
-"""
-CONNECT = """
-import socket
-socket.socket(socket.AF_UNIX).connect(chr(0) + "escape")
-"""
+HOLD = "import socket, time; s = socket.socket(1); s.bind(chr(0) + 'escape'); s.listen(); time.sleep(600)"
+CONNECT = "import socket; socket.socket(1).connect(chr(0) + 'escape')"
 
 
 @pytest.mark.parametrize(

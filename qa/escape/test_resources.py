@@ -159,8 +159,11 @@ PLANTED = {
         "rmdir /sys/fs/cgroup/system.slice/clawos-isolator.service/call-0",
     ),
     "mounts": ("mount -t tmpfs none /mnt", "umount /mnt"),
-    "namespaces": ("systemd-run -q --unit=qa-left unshare -U sleep 600", "systemctl stop qa-left"),
-    "processes": ("systemd-run -q --unit=qa-left --uid=clawos-sandbox sleep 600", "systemctl stop qa-left"),
+    "namespaces": ("systemd-run -q --unit=qa-left unshare -U sleep 600 && sleep 2", "systemctl stop qa-left"),
+    "processes": (
+        "systemd-run -q --unit=qa-left --uid=clawos-sandbox sleep 600 && sleep 2",
+        "systemctl stop qa-left",
+    ),
     "files": ("touch /dev/shm/left", "rm /dev/shm/left"),
     "memory": ("ipcmk -M 4096 >/dev/null", "ipcrm --all=shm"),
 }
