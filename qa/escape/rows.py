@@ -93,11 +93,16 @@ ARGUMENTS = [
         fchmod set-user-id
         fchmodat set-user-id
         mount cgroup2
-        mount proc"""),
+        mount proc
+        remount root"""),
+    *_rows("calls", SECCOMP, "ENOSYS", "ok", "sched_setscheduler"),
+    *_rows("calls", "no capabilities", "EPERM", "ok", """
+        prlimit64 upwards
+        credentials of root"""),
+    *_rows("calls", "no capabilities", "EACCES", "ok", "setpriority upwards"),
     *_rows("calls", SECCOMP, "EPERM", "EINVAL", """
         prctl PR_SET_MM
-        prctl PR_SET_SECCOMP
-        remount root"""),
+        prctl PR_SET_SECCOMP"""),
     *_rows("calls", SECCOMP, "killed SIGSYS", "ENOSYS", "x32 getpid"),
     *_rows("world", SECCOMP, "killed SIGSYS", "ok", "int 0x80"),
     *_rows("world", SECCOMP, "killed SIGSYS", "absent", "x32"),

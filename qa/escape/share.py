@@ -30,6 +30,8 @@ def make(folder: Path) -> None:
     native = ["gcc", "-O2", "-static", "-no-pie", "-o", f"{folder}/bin/abi", f"{HERE}/native/abi.c"]
     subprocess.run(native, check=True)
     _stress(folder)
+    preload = ["gcc", "-O2", "-shared", "-fPIC", "-o", f"{folder}/lib/stress/stand_in.so"]
+    subprocess.run([*preload, f"{HERE}/native/stand_in.c"], check=True)
     enumerator = files("cepheus") / "enumerator/cepheus-enum.sh"
     (folder / "lib/escape/cepheus-enum.sh").write_bytes(enumerator.read_bytes())
 

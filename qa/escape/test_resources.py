@@ -45,9 +45,19 @@ THREADS = """for _ in range(500):
  try: threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()
  except Exception: pass"""
 ZOMBIES = "for _ in range(3000):\n try: os.fork() or os._exit(0)\n except OSError: pass\ntime.sleep(60)"
+TIMERS = """libc = ctypes.CDLL(None); signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+event = struct.pack('qii', 0, signal.SIGUSR1, 0) + bytes(48); when = struct.pack('qqqq', 0, 1, 0, 1)
+for _ in range(20):
+ if os.fork() == 0: break
+timer = ctypes.c_void_p()
+while libc.timer_create(1, event, ctypes.byref(timer)) == 0: libc.timer_settime(timer, 0, when, None)
+time.sleep(60)"""
+DISK = """fd = os.open(os.path.expanduser('~/flood'), os.O_CREAT | os.O_WRONLY)
+os.unlink(os.path.expanduser('~/flood'))
+while True: os.pwrite(fd, bytes(1 << 24), 0); os.fsync(fd)"""
 DEAF = "[signal.signal(n, signal.SIG_IGN) for n in (1, 2, 3, 15)]\nwhile True: time.sleep(1)"
 STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
-IMPORTS = "import errno, os, signal, socket, threading, time; held = []\n"
+IMPORTS = "import ctypes, errno, os, signal, socket, struct, threading, time; held = []\n"
 
 
 @pytest.fixture
@@ -82,6 +92,8 @@ def short(guest: Guest, channel: Channel) -> Guest:
         pytest.param(IN_FLIGHT, "wall", id="descriptors in flight"),
         pytest.param(THREADS, "wall", id="thread bomb"),
         pytest.param(ZOMBIES, "wall", id="zombies"),
+        pytest.param(TIMERS, "wall", id="timer bomb"),
+        pytest.param(DISK, "wall", id="disk flood"),
         pytest.param(DEAF, "wall", id="deaf to signals"),
         pytest.param(STOPPED, "wall", id="stopped"),
     ],
@@ -159,8 +171,11 @@ PLANTED = {
         "rmdir /sys/fs/cgroup/system.slice/clawos-isolator.service/call-0",
     ),
     "mounts": ("mount -t tmpfs none /mnt", "umount /mnt"),
-    "namespaces": ("systemd-run -q --unit=qa-left unshare -U sleep 600", "systemctl stop qa-left"),
-    "processes": ("systemd-run -q --unit=qa-left --uid=clawos-sandbox sleep 600", "systemctl stop qa-left"),
+    "namespaces": ("systemd-run -q --unit=qa-left unshare -U sleep 600 && sleep 2", "systemctl stop qa-left"),
+    "processes": (
+        "systemd-run -q --unit=qa-left --uid=clawos-sandbox sleep 600 && sleep 2",
+        "systemctl stop qa-left",
+    ),
     "files": ("touch /dev/shm/left", "rm /dev/shm/left"),
     "memory": ("ipcmk -M 4096 >/dev/null", "ipcrm --all=shm"),
 }

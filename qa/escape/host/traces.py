@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import re
 import subprocess
 from collections.abc import Iterator
@@ -95,10 +96,11 @@ def _lines(*files: str) -> Iterator[str]:
 
 
 def _keys() -> Iterator[str]:
-    """How many keys each user holds, but for root, whose units come and go with theirs."""
+    """How many keys each user of sandboxes holds: those above, and ids that have no name."""
+    named = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
     for line in Path("/proc/key-users").read_text().splitlines():
         user, _, rest = line.partition(":")
-        if user.strip() != "0":
+        if OURS.match(named.get(int(user), "clawos-sandbox")):
             yield f"{user.strip()} {rest.split()[1]}"
 
 

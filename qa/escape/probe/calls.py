@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
+import socket
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ CLONE_THROUGH_CLONE = set(NAMESPACES) - {"time"}
 SIGCHLD = 17
 FAMILIES = range(46)
 X32_BIT = 0x40000000
+MS_REMOUNT, MS_BIND = 0x20, 0x1000
 
 
 def room(size: int) -> Buffer:
@@ -72,7 +75,7 @@ def _prepared() -> dict[str, Act]:
         "mount cgroup2": partial(_mount, b"cgroup2"),
         "mount proc": partial(_mount, b"proc"),
         "release_agent": _release_agent,
-        "remount root": partial(call, "mount", None, b"/usr", None, 0x1020, None),
+        "remount root": partial(call, "mount", None, b"/", None, MS_REMOUNT | MS_BIND, None),
         "open_by_handle_at": partial(call, "open_by_handle_at", -1, filled(b"\x08\0\0\0" + bytes(12)), 0),
         "name_to_handle_at": partial(
             call,
@@ -108,6 +111,10 @@ def _prepared() -> dict[str, Act]:
         "TIOCLINUX 64-bit": partial(_console, 0xFFFFFFFF0000541C),
         "TIOCSETD": partial(_terminal, 0x5423),
         "x32 getpid": partial(call_number, X32_BIT | 39),
+        "prlimit64 upwards": _more_files,
+        "setpriority upwards": partial(call, "setpriority", 0, 0, -10),
+        "sched_setscheduler": partial(call, "sched_setscheduler", 0, 1, filled(struct.pack("i", 1))),
+        "credentials of root": _credentials,
         "mmap writable and executable": _writable_code,
         "mprotect executable": _made_executable,
     }
@@ -330,6 +337,18 @@ def _console(request: int) -> None:
     except OSError:
         console = 1
     call("ioctl", console, request, filled(b"\x06"))
+
+
+def _more_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    call("prlimit64", 0, int(resource.RLIMIT_NOFILE), filled(struct.pack("QQ", soft, hard + 1)), None)
+
+
+def _credentials() -> None:
+    """A Unix socket's word for who is at its other end."""
+    ours, _ = socket.socketpair()
+    claimed = struct.pack("iII", os.getpid(), 0, 0)
+    ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, claimed)])
 
 
 PROT_READ, PROT_WRITE, PROT_EXEC, PRIVATE_ANONYMOUS = 1, 2, 4, 0x22
