@@ -28,6 +28,7 @@ from clawos.isolator.plan import (
 )
 from clawos.isolator.quotas import Quota
 from clawos.isolator.spec import Spec
+from clawos.isolator.wasm.plan import add_module
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
@@ -57,10 +58,14 @@ class Planner:
             wanted[home] = Bind(home, outside, write)
         self._add_reads(wanted, spec, home)
         self._add_sockets(wanted, spec)
+        wall_s = min(spec.wall_s or quota.wall_s, quota.wall_s)
+        argv = spec.argv
+        if spec.runtime == "wasm":
+            argv = add_module(wanted, spec, quota.wasm, wall_s, self._config.wasm)
         operations = (*in_order(wanted), *_landlock(wanted))
         return Plan(
             tool=spec.tool,
-            argv=spec.argv,
+            argv=argv,
             env=_environment(name, home) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
@@ -69,7 +74,7 @@ class Planner:
             hostname=socket.gethostname()[:64] or "localhost",
             cwd=spec.cwd or home or "/",
             stdin=spec.stdin,
-            wall_s=min(spec.wall_s or quota.wall_s, quota.wall_s),
+            wall_s=wall_s,
             quota_name=spec.quota,
             quota=quota,
             seccomp_name=spec.seccomp,
