@@ -67,7 +67,7 @@ Call = Callable[..., Ran]
 
 
 def tool_calls(channel: Channel) -> Call:
-    """Call a tool by its shipped manifest for the user `claw`, as the agent does once he has approved."""
+    """Call a tool by its manifest for the user `claw`, as the agent does once he has approved."""
     program = Path(__file__).with_name("call_tool.py").read_text()
 
     def call(tool: str, arguments: Mapping[str, str] | None = None, /, **more: str) -> Ran:

@@ -11,6 +11,10 @@ from typing import Any, Protocol
 
 import pytest
 
+from clawos.agent.manifest import Manifest
+from clawos.agent.sandbox import User, run_spec
+from clawos.agent.template import expand
+from clawos.core.parse import from_toml, to_json
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SpecInvalid
@@ -21,7 +25,8 @@ from clawos.isolator.wasm import ends
 from clawos.isolator.wasm.options import PROGRAM
 from clawos.isolator.wasm.options import parse as parse_options
 
-from . import modules
+from . import wasm_example
+from . import wasm_modules as modules
 from .conftest import POLICIES, SERVICES, Ran, Run, finish, spec_text
 
 pytestmark = pytest.mark.processes
@@ -39,7 +44,8 @@ def installed() -> Iterator[None]:
     program.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(SERVICES / "tools" / program.name, program)
     shutil.copytree(SERVICES / "src" / "clawos", package)
-    shutil.copytree(Path(sysconfig.get_path("purelib")) / "wasmtime", library)
+    installed = Path(sysconfig.get_path("purelib")) / "wasmtime"
+    shutil.copytree(installed, library, ignore=shutil.ignore_patterns("*.py", "component", "__pycache__"))
     yield
     shutil.rmtree(package)
     shutil.rmtree(library)
@@ -124,26 +130,31 @@ async def test_only_what_the_manifest_names_is_read(run_module: RunModule, run: 
 
 
 @pytest.mark.parametrize(
-    ("module", "spec", "code", "words"),
+    ("module", "spec", "code", "limit", "words"),
     [
-        (modules.FOREVER, {}, ends.FUEL, "out of fuel (limit 5000000000)"),
-        (modules.FOREVER, {"quota": "medium", "wall_s": 2}, ends.TIME, "out of time (limit 1.8 s)"),
-        (modules.SLEEP, {"wall_s": 2.5}, ends.TIME, "out of time (limit 2.25 s)"),
-        (modules.having(600), {}, ends.MEMORY, "out of memory (limit 33554432 bytes)"),
-        (modules.RECURSION, {}, ends.STACK, "out of stack (limit 1048576 bytes)"),
-        (modules.UNREACHABLE, {}, ends.TRAP, "trap: unreachable code was reached"),
-        (b"\0asm\1\0\0\0x", {}, ends.INVALID, "not a valid module"),
-        (modules.FOREIGN, {}, ends.UNFIT, "unknown import"),
-        (b"\0asm\1\0\0\0" + b"\0" * 524_288, {}, ends.UNREADABLE, "is too large (limit 524288 bytes)"),
+        (modules.BUSY, {}, ends.FUEL, "fuel", "out of fuel (limit 3000000000)"),
+        # a wall clock long enough that a busy machine's own delays are small beside the tenth
+        (modules.SLEEP, {"wall_s": 10}, ends.TIME, "wall", "out of time (limit 9 s)"),
+        (modules.having(600), {}, ends.MEMORY, "memory", "out of memory (limit 33554432 bytes)"),
+        (modules.RECURSION, {}, ends.STACK, "stack", "out of stack (limit 1048576 bytes)"),
+        (modules.UNREACHABLE, {}, ends.TRAP, None, "trap: unreachable code was reached"),
+        (b"\0asm\1\0\0\0x", {}, ends.INVALID, None, "not a valid module"),
+        (modules.FOREIGN, {}, ends.UNFIT, None, "unknown import"),
+        (b"\0asm\1\0\0\0" + b"\0" * 524_288, {}, ends.UNREADABLE, None, "is too large (limit 524288 bytes)"),
     ],
 )
 async def test_the_limit_that_ended_it_is_told(
-    run_module: RunModule, module: bytes, spec: dict[str, Any], code: int, words: str
+    run_module: RunModule, module: bytes, spec: dict[str, Any], code: int, limit: str | None, words: str
 ) -> None:
     ran = await run_module(module, **spec)
-    assert (ran.exit_code, ran.result["limit"]) == (code, None), ran
+    assert (ran.exit_code, ran.result["limit"]) == (code, limit), ran
     assert ran.stderr.startswith("run-wasm: ")
     assert words in ran.stderr.splitlines()[0]
+
+
+async def test_a_native_program_that_exits_alike_met_no_limit(run: Run) -> None:
+    ran = await run("/bin/sh", "-c", f"exit {ends.FUEL}")
+    assert (ran.exit_code, ran.result["limit"]) == (ends.FUEL, None)
 
 
 async def test_the_limits_are_the_quota_s(run_module: RunModule) -> None:
@@ -176,7 +187,29 @@ def test_only_modules_of_the_configured_directories(planner: Planner, config: Co
     options = parse_options(options_words)
     assert program == PROGRAM
     assert options.read == ("/var/log",)
-    assert (options.limits.fuel, options.limits.wall_ms) == (5_000_000_000, 9000)
+    assert (options.limits.fuel, options.limits.wall_ms) == (3_000_000_000, 9000)
+
+
+async def test_the_example_of_the_documentation(
+    isolator: Isolator, config: Config, run: Run, tmp_path: Path
+) -> None:
+    example = wasm_example.build(tmp_path)
+    manifest = from_toml(example.manifest, Manifest)
+    await run("/bin/sh", "-c", "echo ' one two\n three' > ~/a.txt", home="write", home_owner=0)
+    installed = Path(config.wasm[0]) / example.module.name
+    shutil.copy(example.module, installed)
+    assert manifest.argv[0] == f"/etc/clawos/tools.d/{installed.name}"
+
+    async def call(path: str) -> Ran:
+        _, *arguments = expand(manifest.argv, {"path": path})
+        spec = to_json(run_spec(manifest, (str(installed), *arguments), User(0, "root")))
+        return await finish(await isolator.run(spec, os.open(os.devnull, os.O_RDONLY), ":1.1"))
+
+    assert (await call("a.txt")).stdout == "a.txt has 3 words.\n"
+    assert (await call("/home/root/a.txt")).stdout == "/home/root/a.txt has 3 words.\n"
+    missing = await call("/etc/passwd")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("/etc/passwd: ")
 
 
 def test_every_quota_leaves_room_for_runner_and_compiler(config: Config) -> None:

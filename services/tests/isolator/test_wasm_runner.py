@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from clawos.isolator.wasm import ends, library
 from clawos.isolator.wasm.options import PROGRAM, Limits, Options, Usage, command, parse
 
-from . import modules
+from . import wasm_modules as modules
 from .conftest import SERVICES
 
 LIMITS = Limits(
@@ -35,6 +35,10 @@ LIMITS = Limits(
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(SERVICES / "src"), *sys.path]), "HOME": "/home/claw"}
 
 
+def with_limits(**changed: int) -> Limits:
+    return Limits(**{**vars(LIMITS), **changed})
+
+
 class Runner:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -46,11 +50,12 @@ class Runner:
         *arguments: str,
         read: tuple[str, ...] = (),
         write: tuple[str, ...] = (),
+        here: str = "",
         stdin: bytes = b"",
         **limits: int,
     ) -> subprocess.CompletedProcess[bytes]:
         self.file.write_bytes(module)
-        options = Options(LIMITS._replace(**limits), read, write, str(self.file), arguments)
+        options = Options(with_limits(**limits), str(self.file), arguments, read=read, write=write, here=here)
         return self.raw(*command(options)[1:], stdin=stdin)
 
     def raw(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -243,12 +248,12 @@ def test_native_code_compiled_before_is_never_loaded(run: Runner) -> None:
 
 
 def test_a_missing_or_unreadable_module_is_told(run: Runner) -> None:
-    words = command(Options(LIMITS, (), (), str(run.directory / "none.wasm"), ()))[1:]
+    words = command(Options(LIMITS, str(run.directory / "none.wasm")))[1:]
     assert ended(run.raw(*words)) == (
         ends.UNREADABLE,
         f"run-wasm: {run.directory}/none.wasm: No such file or directory",
     )
-    words = command(Options(LIMITS, (), (), str(run.directory), ()))[1:]
+    words = command(Options(LIMITS, str(run.directory)))[1:]
     assert ended(run.raw(*words)) == (ends.UNREADABLE, f"run-wasm: {run.directory}: Is a directory")
 
 
@@ -286,16 +291,18 @@ def test_without_directories_there_are_none(run: Runner) -> None:
     assert run(modules.show(3, "etc/passwd")).returncode != 0
 
 
-def test_the_working_directory_is_the_point(run: Runner, tmp_path: Path) -> None:
+def test_one_directory_is_the_point(run: Runner, tmp_path: Path) -> None:
     """C programs look up relative paths below the directory that is called "."."""
-    assert run(modules.PREOPENS, write=(str(tmp_path),)).stdout.decode().split() == [str(tmp_path), "."]
+    assert run(modules.PREOPENS, write=(str(tmp_path),)).stdout.decode().split() == [str(tmp_path)]
+    there = run(modules.PREOPENS, write=(str(tmp_path),), here=str(tmp_path))
+    assert there.stdout.decode().split() == [str(tmp_path), "."]
 
 
 def test_memory_that_may_not_become_executable_suffices(run: Runner) -> None:
     """As under the isolator's MemoryDenyWriteExecute=; the control is native code."""
     run.file.write_bytes(modules.HELLO)
     deny = "import ctypes, sys; assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0; "
-    words = command(Options(LIMITS, (), (), str(run.file), ()))[1:]
+    words = command(Options(LIMITS, str(run.file)))[1:]
     ours = "import runpy; runpy.run_module('clawos.isolator.wasm', run_name='__main__')"
     native = f"import wasmtime as w; w.Module(w.Engine(), open({str(run.file)!r}, 'rb').read())"
 
@@ -310,7 +317,7 @@ def test_memory_that_may_not_become_executable_suffices(run: Runner) -> None:
 
 
 def test_every_limit_must_be_given(run: Runner) -> None:
-    words = list(command(Options(LIMITS, (), (), "/x.wasm", ()))[1:])
+    words = list(command(Options(LIMITS, "/x.wasm"))[1:])
     for at in range(0, len(words) - 1, 2):
         code, line = ended(run.raw(*words[:at], *words[at + 2 :]))
         assert (code, line) == (ends.RUNNER, f"run-wasm: {words[at]}: every limit must be given")
@@ -323,22 +330,30 @@ _paths = st.lists(st.text(min_size=1).map(lambda t: "/" + t), max_size=3).map(tu
 
 
 @given(
-    numbers=st.tuples(*[st.integers(0, 2 * 1024 * 1024)] * len(Limits._fields)),
+    numbers=st.tuples(*[st.integers(0, 2 * 1024 * 1024)] * len(Limits.NAMES)),
     read=_paths,
     write=_paths,
+    here=st.sampled_from(["", "/home/claw", "/ä b"]),
     arguments=st.lists(st.text(), max_size=5).map(tuple),
 )
 def test_the_command_line_is_read_as_it_was_written(
-    numbers: tuple[int, ...], read: tuple[str, ...], write: tuple[str, ...], arguments: tuple[str, ...]
+    numbers: tuple[int, ...],
+    read: tuple[str, ...],
+    write: tuple[str, ...],
+    here: str,
+    arguments: tuple[str, ...],
 ) -> None:
-    options = Options(Limits(*numbers), read, write, "/m.wasm", arguments)
+    limits = Limits(**dict(zip(Limits.NAMES, numbers, strict=True)))
+    options = Options(limits, "/m.wasm", arguments, read=read, write=write, here=here)
     program, *words = command(options)
     assert program == PROGRAM
-    assert parse(words) == options
+    parsed = parse(words)
+    assert vars(parsed) | {"limits": 0} == vars(options) | {"limits": 0}
+    assert vars(parsed.limits) == vars(limits)
 
 
 def test_a_module_s_arguments_are_no_options() -> None:
-    words = list(command(Options(LIMITS, (), (), "/m.wasm", ("--fuel", "9", "--write", "/etc")))[1:])
+    words = list(command(Options(LIMITS, "/m.wasm", ("--fuel", "9", "--write", "/etc")))[1:])
     assert parse(words).limits.fuel == LIMITS.fuel
     assert parse(words).write == ()
     with pytest.raises(Usage):
@@ -401,4 +416,12 @@ def test_nothing_heavy_is_imported() -> None:
     ran = subprocess.run(
         [sys.executable, "-S", "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
-    assert not set(ran.stdout.split()) & {"msgspec", "asyncio", "dataclasses", "inspect", "re", "wasmtime"}
+    assert not set(ran.stdout.split()) & {
+        "msgspec",
+        "asyncio",
+        "dataclasses",
+        "inspect",
+        "re",
+        "typing",
+        "wasmtime",
+    }

@@ -59,9 +59,9 @@ class Planner:
         self._add_reads(wanted, spec, home)
         self._add_sockets(wanted, spec)
         wall_s = min(spec.wall_s or quota.wall_s, quota.wall_s)
-        argv = spec.argv
+        argv, cwd = spec.argv, spec.cwd or home or "/"
         if spec.runtime == "wasm":
-            argv = add_module(wanted, spec, quota.wasm, wall_s, self._config.wasm)
+            argv = add_module(wanted, spec, quota.wasm, wall_s, cwd, self._config.wasm)
         operations = (*in_order(wanted), *_landlock(wanted))
         return Plan(
             tool=spec.tool,
@@ -72,7 +72,7 @@ class Planner:
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
-            cwd=spec.cwd or home or "/",
+            cwd=cwd,
             stdin=spec.stdin,
             wall_s=wall_s,
             quota_name=spec.quota,

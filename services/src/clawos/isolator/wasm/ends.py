@@ -17,6 +17,9 @@ MEMORY = 206
 STACK = 207
 TRAP = 208
 
+LIMITS = {FUEL: "fuel", TIME: "wall", MEMORY: "memory", STACK: "stack"}
+"""Those that are limits, by their names in the isolator's result."""
+
 # wasmtime's numbers of what WebAssembly calls a trap.
 TRAP_STACK, TRAP_INTERRUPT, TRAP_FUEL = 0, 10, 11
 TRAPS = {

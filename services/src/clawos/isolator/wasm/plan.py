@@ -21,6 +21,7 @@ def add_module(
     spec: Spec,
     limits: Wasm,
     wall_s: float,
+    cwd: str,
     directories: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Add the module to what the sandbox has; returns the argument vector. Raises SpecInvalid."""
@@ -46,6 +47,7 @@ def add_module(
             ),
             read=tuple(path for path, write in seen.items() if not write),
             write=tuple(path for path, write in seen.items() if write),
+            here=cwd if cwd in seen else "",
             module=module,
             arguments=spec.argv[1:],
         )

@@ -123,9 +123,8 @@ class _Run:
         lib.wasi_config_inherit_stdin(wasi)
         lib.wasi_config_inherit_stdout(wasi)
         lib.wasi_config_inherit_stderr(wasi)
-        here = os.getcwd()  # noqa: PTH109 # as in library.py
         for path in (*options.read, *options.write):
-            names = [path, "."] if path == here else [path]
+            names = [path, "."] if path == options.here else [path]
             for name in names:
                 opened = lib.wasi_config_preopen_dir(
                     wasi, os.fsencode(path), os.fsencode(name), path in options.write
