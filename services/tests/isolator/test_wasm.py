@@ -132,7 +132,7 @@ async def test_only_what_the_manifest_names_is_read(run_module: RunModule, run: 
 @pytest.mark.parametrize(
     ("module", "spec", "code", "limit", "words"),
     [
-        (modules.BUSY, {}, ends.FUEL, "fuel", "out of fuel (limit 3000000000)"),
+        (modules.WASTEFUL, {}, ends.FUEL, "fuel", "out of fuel (limit 3000000000)"),
         # a wall clock long enough that a busy machine's own delays are small beside the tenth
         (modules.SLEEP, {"wall_s": 10}, ends.TIME, "wall", "out of time (limit 9 s)"),
         (modules.having(600), {}, ends.MEMORY, "memory", "out of memory (limit 33554432 bytes)"),
