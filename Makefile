@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # What a target passes on to the programs behind it.
 export BASE ?= debian
 export ARCH ?= x86_64
-export LOCKDOWN KEEP IMAGE MEMORY SHARE
+export LOCKDOWN KEEP IMAGE MEMORY SHARE UPGRADE
 ENTER := image/tools/enter
 ifdef SHARE
 ifeq ($(wildcard $(SHARE)/.),)
@@ -93,6 +93,9 @@ eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
 
 manifest: setup ## write policies/MANIFEST anew after a deliberate change to a frozen spec
 	@$(IN_TOOLS) bash -c 'cd services/src && python -m clawos.core.manifest write'
+
+lock: setup ## write services/*.lock anew after a change to services/*.in; UPGRADE=1 takes newer versions
+	@$(ENTER) image/tools/lock
 
 clean: ## remove build/ (caches stay)
 	rm -rf build

@@ -74,7 +74,7 @@ Call = Callable[..., Ran]
 
 
 def tool_calls(channel: Channel, **changes: object) -> Call:
-    """Call a tool by its shipped manifest for the user `claw`, as the agent does once he has approved.
+    """Call a tool by its manifest for the user `claw`, as the agent does once he has approved.
 
     `changes`: fields of the specification that another manifest would have.
     """

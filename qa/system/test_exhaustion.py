@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from qa.system.conftest import Call, Ran
+from qa.conftest import Call, Ran
 from qa.system.test_sandbox import CGROUP, leftovers
 from qa.vm.machine import Output
 

@@ -20,6 +20,7 @@ GOOD: dict[str, Any] = {"tool": "memory.usage", "argv": ["/usr/bin/true"]}
 def test_only_tool_and_argv_are_needed() -> None:
     spec = parse(json.dumps(GOOD))
     assert (spec.home, spec.run_as, spec.quota, spec.seccomp) == ("none", "clawos-sandbox", "small", "shell")
+    assert spec.runtime == "native"
     assert (spec.stdin, spec.host_proc, spec.read, spec.env) == (False, False, (), {})
 
 
@@ -52,6 +53,7 @@ def test_only_tool_and_argv_are_needed() -> None:
         ({"wall_s": 0}, "wall_s"),
         ({"wall_s": "1"}, "wall_s"),
         ({"stdin": 1}, "stdin"),
+        ({"runtime": "java"}, "runtime"),
     ],
 )
 def test_refusals_name_the_fault(change: dict[str, Any], words: str) -> None:

@@ -36,6 +36,8 @@ class Config(Record, frozen=True):
     )
     """User → programs that may run as this user; `*` is any."""
     read: tuple[str, ...] = ("/etc", "/run/log/journal", "/usr", "/var/log")
+    wasm: tuple[str, ...] = ("/etc/clawos/tools.d", "/usr/lib/clawos/wasm")
+    """Directories of WebAssembly modules that a call may run."""
     sockets: tuple[str, ...] = ("/run/dbus/system_bus_socket",)
     groups: tuple[str, ...] = ("systemd-journal",)
     home: Path = ROOM.state_dir / "home"

@@ -136,7 +136,8 @@ class Plan:
             "namespaces": NAMESPACES,
             "mounts": [m for o in self.operations if (m := _describe(o))],
             "limits": {
-                **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__},
+                # without those of WebAssembly, which stand in argv where they hold
+                **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__ if f != "wasm"},
                 "wall_s": self.wall_s,
             },
             "filters": {

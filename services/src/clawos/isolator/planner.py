@@ -31,6 +31,7 @@ from clawos.isolator.plan import (
 )
 from clawos.isolator.quotas import Quota
 from clawos.isolator.spec import Spec
+from clawos.isolator.wasm.plan import add_module
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
@@ -66,6 +67,10 @@ class Planner:
             wanted[home] = Bind(home, outside, write)
         self._add_reads(wanted, spec, home)
         self._add_sockets(wanted, spec)
+        wall_s = min(spec.wall_s or quota.wall_s, quota.wall_s)
+        argv, cwd = spec.argv, spec.cwd or home or "/"
+        if spec.runtime == "wasm":
+            argv = add_module(wanted, spec, quota.wasm, wall_s, cwd, self._config.wasm)
         _check_parents(wanted)
         operations = (*in_order(wanted), *_landlock(wanted))
         if len(operations) > OPERATIONS_MAX:
@@ -75,16 +80,16 @@ class Planner:
             )
         return Plan(
             tool=spec.tool,
-            argv=spec.argv,
+            argv=argv,
             env=_environment(name, home) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
-            cwd=spec.cwd or home or "/",
+            cwd=cwd,
             stdin=spec.stdin,
-            wall_s=min(spec.wall_s or quota.wall_s, quota.wall_s),
+            wall_s=wall_s,
             quota_name=spec.quota,
             quota=quota,
             seccomp_name=spec.seccomp,

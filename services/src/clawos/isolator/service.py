@@ -24,6 +24,7 @@ from clawos.isolator.planner import Planner
 from clawos.isolator.ports import Machine, Outcome, Running, Sandbox, Streams
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.spec import Spec, parse
+from clawos.isolator.wasm import ends, options
 
 log = logging.getLogger(__name__)
 
@@ -320,6 +321,8 @@ def _limit(call: Call, outcome: Outcome) -> str | None:
         return "memory"
     if outcome.out_of_pids and outcome.exit_code != 0:
         return "pids"
+    if call.plan.argv[0] == options.PROGRAM and outcome.exit_code is not None:
+        return ends.LIMITS.get(outcome.exit_code)
     return None
 
 
