@@ -37,6 +37,11 @@ class _File(Record, frozen=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     conditional: tuple[_Conditional, ...] = ()
+    reasons: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if strays := set(self.reasons) - {*self.allow, *self.deny}:
+            raise ValueError(f"reasons names what is not listed: {', '.join(sorted(strays))}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class Rule:
     """
 
     alternatives: tuple[tuple[Comparison, ...], ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Is the answer the same whatever the arguments?"""
+        return self in (ALLOW, DENY)
 
 
 ALLOW = Rule(((),))
