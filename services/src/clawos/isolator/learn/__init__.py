@@ -1,1 +1,1 @@
-"""What a sandbox really calls, watched from outside by eBPF; used by `claw sandbox learn`, never by the service."""
+"""What a sandbox really calls, watched from outside by eBPF for `claw sandbox learn`; no part of the service."""

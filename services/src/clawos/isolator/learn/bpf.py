@@ -54,7 +54,9 @@ class Map:
 
     def __init__(self, kind: MapKind, key_bytes: int, value_bytes: int, entries: int) -> None:
         try:
-            self.fd = _bpf(_Command.MAP_CREATE, struct.pack("<IIIII", kind, key_bytes, value_bytes, entries, 0))
+            self.fd = _bpf(
+                _Command.MAP_CREATE, struct.pack("<IIIII", kind, key_bytes, value_bytes, entries, 0)
+            )
         except OSError as error:
             raise _unwatchable(error) from None
         self._key_bytes, self._value_bytes = key_bytes, value_bytes
@@ -127,6 +129,10 @@ def attach(program: int) -> int:
 
 
 def _unwatchable(error: OSError, log: str = "") -> Unwatchable:
-    hint = "run it as root" if error.errno == errno.EPERM else "this needs a kernel with BTF and tracing programs"
+    hint = (
+        "run it as root"
+        if error.errno == errno.EPERM
+        else "this needs a kernel with BTF and tracing programs"
+    )
     last = log.strip().splitlines()[-3:]
     return Unwatchable(f"the kernel refuses to watch: {': '.join([error.strerror or '', *last])}", hint)

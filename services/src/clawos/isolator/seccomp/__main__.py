@@ -18,13 +18,16 @@ from clawos.isolator.seccomp.numbers import names, numbered
 
 
 def compile_profile(directory: Path, name: str, architecture: Architecture) -> bytes:
-    """A profile's filter, checked. Raises ConfigInvalid."""
-    rules = profile.load(directory, name)
-    by_number = numbered(rules, architecture)
-    blob = encode(compile_rules(by_number, architecture))
-    check.verify(blob, by_number, architecture)
+    """A profile's filter. Raises ConfigInvalid."""
+    rules = profile.load(directory, name, architecture.name)
+    return encode(compile_rules(numbered(rules, architecture), architecture))
+
+
+def verify(blob: bytes, directory: Path, name: str, architecture: Architecture) -> None:
+    """By our evaluator and by libseccomp's filter. Raises ConfigInvalid: such an image is not built."""
+    rules = profile.load(directory, name, architecture.name)
+    check.verify(blob, numbered(rules, architecture), architecture)
     crosscheck.compare(blob, rules, architecture)
-    return blob
 
 
 def main(arguments: list[str]) -> int:
@@ -38,6 +41,7 @@ def main(arguments: list[str]) -> int:
         for name in profile.names(source):
             for architecture in (first, *others):
                 blob = compile_profile(source, name, architecture)
+                verify(blob, source, name, architecture)
                 suffix = "" if architecture is first else f".{architecture.name}"
                 (target / f"{name}{suffix}.bpf").write_bytes(blob)
                 print(f"{name}: {architecture.name}: {len(blob) // 8} instructions")

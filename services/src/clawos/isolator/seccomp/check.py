@@ -74,7 +74,7 @@ def verify(blob: bytes, rules: Mapping[int, Rule], architecture: Architecture) -
 
 
 def _arguments(rule: Rule | None) -> set[tuple[int, ...]]:
-    found = {(0,) * 6, (_ALL,) * 6}
+    found: set[tuple[int, ...]] = {(0,) * 6, (_ALL,) * 6}
     if rule is None:
         return found
     asked: dict[int, set[int]] = {}

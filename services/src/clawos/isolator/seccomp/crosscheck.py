@@ -1,8 +1,8 @@
 """A second opinion: libseccomp compiles the same rules, and the two filters must let the same calls through.
 
-libseccomp's own filter cannot be the one we ship: it knows no "else" for a call whose arguments do not fit (one
-rule compares an argument once, and what no rule names gets the default, ENOSYS), and Debian's 2.6.0 can merge
-64-bit comparisons wrongly (GHSA-4q85-33p6-j5g6).
+libseccomp's own filter cannot be the one that we ship: it knows no "else" for a call whose arguments do not
+fit (one rule compares an argument once, and what no rule names gets the default, ENOSYS), and Debian's 2.6.0
+can merge 64-bit comparisons wrongly (GHSA-4q85-33p6-j5g6).
 """
 
 from __future__ import annotations
