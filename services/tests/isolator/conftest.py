@@ -27,7 +27,7 @@ from clawos.isolator.service import Handle, Isolator
 SERVICES = Path(__file__).parents[2]
 ISOLATOR = SERVICES / "src" / "clawos" / "isolator"
 POLICIES = SERVICES.parent / "policies"
-PROFILES = ("python", "shell")
+PROFILES = ("python", "shell", "wasm")
 
 
 @pytest.fixture(scope="session")

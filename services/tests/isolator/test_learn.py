@@ -110,7 +110,7 @@ async def test_what_a_program_calls_is_seen(learn: Learn) -> None:
 
 async def test_what_the_launcher_does_is_not_the_programs(learn: Learn) -> None:
     _, report = await learn("/usr/bin/true")
-    called = {call.syscall for call in (*report.allowed, *report.refused)}
+    called = {call.syscall for call in report.allowed} | {call.syscall for call in report.refused}
     assert not called & {
         "setsid",
         "capset",
@@ -175,7 +175,7 @@ async def test_kernel_and_evaluator_agree_on_what_was_refused(
         ran = await finish(await isolator.run(spec_text(*PYTHON, program), nothing, ":1.1"))
         counts = watched.counts(ran.result["cgroup_id"])
     await isolator.close()
-    places = {(c.number, c.arguments[0]): set() for c in counts}
+    places: dict[tuple[int, int], set[int]] = {(c.number, c.arguments[0]): set() for c in counts}
     for count in counts:
         places[count.number, count.arguments[0]].add(count.end)
     assert places[41, 2] == {1}, "socket(AF_INET) ends without having begun"

@@ -1,1 +1,1 @@
-"""What a sandbox really calls, watched from outside by eBPF for `claw sandbox learn`; no part of the service."""
+"""What a sandbox really calls, watched from outside by eBPF: `claw sandbox learn`. No part of the service."""

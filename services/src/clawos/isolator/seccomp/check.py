@@ -46,9 +46,7 @@ def wanted(rule: Rule | None, arguments: tuple[int, ...]) -> Answer:
 def cases(rules: Mapping[int, Rule], architecture: Architecture) -> Iterator[Case]:
     """Everything that a filter is asked."""
     for number in (*NUMBERS, *_FAR_NUMBERS):
-        rule = rules.get(number)
-        for arguments in sorted(_arguments(rule)):
-            yield Case(architecture.token, number, arguments, wanted(rule, arguments))
+        yield from cases_of(number, rules.get(number), architecture)
     zeros = (0,) * 6
     if architecture.has_x32:
         for number in _X32_NUMBERS:
@@ -57,6 +55,12 @@ def cases(rules: Mapping[int, Rule], architecture: Architecture) -> Iterator[Cas
     for token in sorted(others - {architecture.token}):
         for number in (*range(0, 600, 7), *rules):
             yield Case(token, number, zeros, Answer.KILLED)
+
+
+def cases_of(number: int, rule: Rule | None, architecture: Architecture) -> Iterator[Case]:
+    """What a filter is asked about one call."""
+    for arguments in sorted(_arguments(rule)):
+        yield Case(architecture.token, number, arguments, wanted(rule, arguments))
 
 
 def verify(blob: bytes, rules: Mapping[int, Rule], architecture: Architecture) -> int:
