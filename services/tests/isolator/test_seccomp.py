@@ -169,8 +169,6 @@ KNOWN = {
         *PROGRAMS,
         ("mknodat", (0, 0, FIFO), ALLOWED),
         *[("mknodat", (0, 0, mode), EPERM) for mode in DEVICES],
-        *[("personality", (persona,), ALLOWED) for persona in (0, 0xFFFFFFFF)],
-        *[("personality", (persona,), EPERM) for persona in (0x0040000, 8)],  # ADDR_NO_RANDOMIZE, PER_LINUX32
     ],
     "wasm": [
         *EVERYWHERE,
@@ -198,7 +196,7 @@ DOORS = (  # noqa: SIM905 # one line a name would be a page
     "io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl "
     "landlock_create_ruleset lookup_dcookie memfd_secret migrate_pages mknod modify_ldt mount "
     "mount_setattr move_mount move_pages name_to_handle_at open_by_handle_at open_tree "
-    "perf_event_open pidfd_getfd pivot_root process_madvise process_vm_readv process_vm_writev ptrace "
+    "perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv process_vm_writev ptrace "
     "quotactl quotactl_fd reboot request_key seccomp setdomainname setfsgid setfsuid setgid setgroups "
     "sethostname setns setregid setresgid setresuid setreuid settimeofday setuid splice swapoff "
     "swapon syslog tee umount2 unshare userfaultfd vhangup vmsplice chown fchown lchown fchownat"
@@ -342,7 +340,9 @@ def test_profiles_stay_small(name: str, architecture: Architecture, blob: bytes)
     assert len(blob) // 8 < 450, "the cost of installing a filter grows with its length"
 
 
-@pytest.mark.parametrize("call", ["rename", "link", "stat", "open", "pipe", "dup2", "epoll_wait", "access"])
+@pytest.mark.parametrize(
+    "call", ["rename", "link", "stat", "open", "pipe", "dup2", "epoll_wait", "access", "poll"]
+)
 def test_the_other_architecture_has_something_in_the_place_of(call: str) -> None:
     newer = {
         "rename": "renameat",
@@ -353,6 +353,7 @@ def test_the_other_architecture_has_something_in_the_place_of(call: str) -> None
         "dup2": "dup3",
         "epoll_wait": "epoll_pwait",
         "access": "faccessat",
+        "poll": "ppoll",
     }
     assert resolve(call, ARM) is None
     for name in ("python", "shell"):
