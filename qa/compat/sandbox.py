@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -27,7 +28,8 @@ REPOSITORY = Path(__file__).parents[2]
 _LAUNCHER = REPOSITORY / "services/src/clawos/isolator/launcher"
 _QUOTAS = REPOSITORY / "policies/quotas.toml"
 _PROFILES = ("python", "shell")
-_USER = 0
+# Whom the calls work for; the sandbox's own user bears this name inside.
+USER = pwd.getpwnam("games")
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Sandbox:
             config.drain_s,
         )
         asked = {"tool": "qa.compat", "argv": argv, "seccomp": seccomp, "quota": quota, **spec}
-        asked |= {"home": "write", "home_owner": _USER}
+        asked |= {"home": "write", "home_owner": USER.pw_uid}
         call = await isolator.run(json.dumps(asked), os.open(os.devnull, os.O_RDONLY), ":1.1")
         streams = (call.stdout, call.stderr, call.result)
         out, err, result = await asyncio.gather(*(asyncio.to_thread(_read, fd) for fd in streams))
         await isolator.close()
         ended = json.loads(result)
         return Ran(
-            ended["exit_code"], ended["signal"], ended["limit"], out, err, home / str(_USER)
+            ended["exit_code"], ended["signal"], ended["limit"], out, err, home / str(USER.pw_uid)
         )
 
 

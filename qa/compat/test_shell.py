@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from qa.compat.sandbox import Sandbox
+from qa.compat.sandbox import USER, Sandbox
 
 CASES: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("shell.toml").read_text())
-USER = "clawos-sandbox"
+RUN_AS = "clawos-sandbox"
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 def outside(shell: str, script: str) -> tuple[int, str, str]:
     """As the sandbox's user, in a home of the sandbox's name so that paths read the same."""
-    who = pwd.getpwnam(USER)
+    who = pwd.getpwnam(RUN_AS)
     with tempfile.TemporaryDirectory(prefix="clawos-control-") as home:
-        subprocess.run(["chown", USER, home], check=True)
+        subprocess.run(["chown", RUN_AS, home], check=True)
         done = subprocess.run(
             ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", shell, "-c", script],
             cwd=home,
@@ -44,6 +44,6 @@ async def test_it_prints_the_same_inside_and_outside(sandbox: Sandbox, name: str
     ran = await sandbox.run(
         case["shell"], "-c", case["script"], seccomp="shell", read=["/etc"], env=ENVIRONMENT
     )
-    home = f"/home/{pwd.getpwuid(0).pw_name}"
+    home = f"/home/{USER.pw_name}"
     found = (ran.exit_code, ran.stdout.replace(home, "HOME"), ran.stderr.replace(home, "HOME"))
     assert found == wanted
