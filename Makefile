@@ -17,7 +17,7 @@ export CLAWOS_BIND += $(SHARE)
 endif
 IN_TOOLS := $(ENTER) image/tools/with-python
 
-.PHONY: help setup image run vm vm-stop check format unit test test-vm bench model eval manifest lock clean
+.PHONY: help setup image run vm vm-stop check format unit test test-vm test-full bench model eval manifest lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test: check test-vm ## everything that CI runs
 
 test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
 	@$(IN_TOOLS) python -m pytest qa/system
+
+test-full: test ## everything, and what takes long: all of CPython's own tests in the sandbox
+	@$(IN_TOOLS) python -m qa.compat
 
 bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
 	@$(IN_TOOLS) python -m qa.bench

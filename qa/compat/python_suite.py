@@ -124,7 +124,9 @@ def outcome(module: str, file: Path, exit_code: int | None, limit: str | None, s
     except (OSError, ET.ParseError):
         pass  # no report: all tests of the module were skipped, or it did not get that far
     if not failed and exit_code not in (0, _NO_TESTS):
-        failed[f"{module.removeprefix('test.')}.{WHOLE}"] = limit or f"exit code {exit_code}: {_last_line(said)}"
+        failed[f"{module.removeprefix('test.')}.{WHOLE}"] = (
+            limit or f"exit code {exit_code}: {_last_line(said)}"
+        )
     return Outcome(module, frozenset(passed), failed)
 
 

@@ -75,9 +75,7 @@ class Sandbox:
         out, err, result = await asyncio.gather(*(asyncio.to_thread(_read, fd) for fd in streams))
         await isolator.close()
         ended = json.loads(result)
-        return Ran(
-            ended["exit_code"], ended["signal"], ended["limit"], out, err, home / str(USER.pw_uid)
-        )
+        return Ran(ended["exit_code"], ended["signal"], ended["limit"], out, err, home / str(USER.pw_uid))
 
 
 def _read(fd: int) -> str:

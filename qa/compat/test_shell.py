@@ -24,7 +24,15 @@ def outside(shell: str, script: str) -> tuple[int, str, str]:
     with tempfile.TemporaryDirectory(prefix="clawos-control-") as home:
         subprocess.run(["chown", RUN_AS, home], check=True)
         done = subprocess.run(
-            ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups", shell, "-c", script],
+            [
+                "setpriv",
+                f"--reuid={who.pw_uid}",
+                f"--regid={who.pw_gid}",
+                "--clear-groups",
+                shell,
+                "-c",
+                script,
+            ],
             cwd=home,
             env={"HOME": home, "TMPDIR": home, "PATH": "/usr/bin:/usr/sbin", **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
