@@ -1,6 +1,6 @@
-"""python -m qa.compat [MODULE…]: CPython's tests inside the profile `python`; all of them if none is named.
+"""python -m qa.compat [MODULE…]: CPython's tests inside the profile `python`, all of them if none is named.
 
-Prints each failure that python.toml does not expect, and what it expects that passed. Ends with 1 for the first.
+Prints each failure that python.toml does not expect, and what it expects that passed. Exit code 1: failures.
 """
 
 from __future__ import annotations

@@ -95,10 +95,10 @@ def test_neighbours_are_not_mixed_up(root: Run) -> None:
 def test_only_root_may_ask(root: Run, action: str) -> None:
     done = root(f"runuser -u claw -- claw sandbox {action} file.read path=/etc/hosts")
     assert done.status == 1
-    assert "as root" in done.stderr
+    assert b"as root" in done.stderr
 
 
 def test_learning_does_no_harm_unasked(root: Run) -> None:
     done = root("claw sandbox learn power.off")
     assert done.status == 1
-    assert "--yes" in done.stderr
+    assert b"--yes" in done.stderr
