@@ -73,7 +73,8 @@ test: check test-vm ## everything that CI runs
 test-vm: build/image/clawos.raw ## the system tests and the escape suite, on one shared boot of the image
 	@$(IN_TOOLS) python -m pytest qa/system qa/escape
 
-test-full: test ## everything, and what takes long: a fault at each call of a set-up, 20 minutes of fuzzing
+test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing
+	@$(IN_TOOLS) python -m qa.compat
 	@$(IN_TOOLS) python -m pytest qa/faults --all
 	@$(IN_TOOLS) qa/fuzz/run 1200
 

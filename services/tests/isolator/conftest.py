@@ -23,12 +23,13 @@ from clawos.isolator.planner import Planner
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.seccomp.__main__ import compile_profile
 from clawos.isolator.seccomp.compiler import ARCHITECTURES
+from clawos.isolator.seccomp.numbers import names
 from clawos.isolator.service import Handle, Isolator
 
 SERVICES = Path(__file__).parents[2]
 ISOLATOR = SERVICES / "src" / "clawos" / "isolator"
 POLICIES = SERVICES.parent / "policies"
-PROFILES = ("python", "shell")
+PROFILES = ("python", "shell", "wasm")
 BACKENDS = ("launcher", "bubblewrap")
 
 
@@ -59,6 +60,8 @@ def filters_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in PROFILES:
         blob = compile_profile(POLICIES / "seccomp", name, ARCHITECTURES["x86_64"])
         (directory / f"{name}.bpf").write_bytes(blob)
+    (directory / "syscalls.json").write_text(json.dumps(names(ARCHITECTURES["x86_64"])))
+    directory.chmod(0o755)
     return directory
 
 

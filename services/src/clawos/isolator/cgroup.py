@@ -44,6 +44,7 @@ class Leaf:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.id = os.fstat(self.fd).st_ino  # what bpf_get_current_cgroup_id(7) calls it
 
     def kill(self) -> None:
         """SIGKILL to everything inside, atomically: nothing forks its way out."""

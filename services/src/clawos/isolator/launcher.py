@@ -81,6 +81,7 @@ class LaunchedSandbox:
             cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
             peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
             landlock_abi=self._landlock_abi,
+            cgroup_id=self._leaf.id if self._leaf else 0,
         )
 
     def kill(self) -> None:

@@ -29,6 +29,8 @@ class Outcome:
     cpu_s: float
     peak_memory_bytes: int
     landlock_abi: int
+    cgroup_id: int = 0
+    """0 where there was no cgroup."""
 
 
 class Running(Protocol):

@@ -46,6 +46,7 @@ class Result(Record, frozen=True):
     cpu_s: float
     peak_memory_bytes: int
     landlock_abi: int
+    cgroup_id: int
 
 
 @dataclass
@@ -284,6 +285,7 @@ class Isolator:
             cpu_s=outcome.cpu_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
             landlock_abi=outcome.landlock_abi,
+            cgroup_id=outcome.cgroup_id,
         )
         with contextlib.suppress(StreamClosed):
             await call.result.send_json(result)
