@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # What a target passes on to the programs behind it.
 export BASE ?= debian
 export ARCH ?= x86_64
-export LOCKDOWN KEEP IMAGE MEMORY SHARE
+export LOCKDOWN KEEP IMAGE MEMORY SHARE UPGRADE
 ENTER := image/tools/enter
 ifdef SHARE
 ifeq ($(wildcard $(SHARE)/.),)
@@ -17,7 +17,10 @@ export CLAWOS_BIND += $(SHARE)
 endif
 IN_TOOLS := $(ENTER) image/tools/with-python
 
-.PHONY: help setup image run vm vm-stop check format unit test test-vm bench model eval manifest lock clean
+# A name of make's own, not the shell's clock.
+SECONDS ?= 60
+
+.PHONY: help setup image run vm vm-stop check format unit test test-vm test-full fuzz bench model eval manifest lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,13 +70,21 @@ unit: setup ## only the tests outside the VM
 
 test: check test-vm ## everything that CI runs
 
-test-vm: build/image/clawos.raw ## the system tests, on one shared boot of the image
-	@$(IN_TOOLS) python -m pytest qa/system
+test-vm: build/image/clawos.raw ## the system tests and the escape suite, on one shared boot of the image
+	@$(IN_TOOLS) python -m pytest qa/system qa/escape
+
+test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing
+	@$(IN_TOOLS) python -m qa.compat
+	@$(IN_TOOLS) python -m pytest qa/faults --all
+	@$(IN_TOOLS) qa/fuzz/run 1200
+
+fuzz: setup ## SECONDS=n: fuzz the parser of the isolator's launcher
+	@$(IN_TOOLS) qa/fuzz/run $(SECONDS)
 
 bench: build/image/clawos.raw ## measure; writes build/bench/*.json and docs/benchmarks.md
 	@$(IN_TOOLS) python -m qa.bench
 
-model: ## train the built-in model from its seed and export it (about an hour on two cores)
+model: ## train the built-in model from its seeds and export it (over an hour on two cores)
 	@qa/model/make
 
 eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
@@ -83,6 +94,9 @@ eval: setup ## REQUESTS=file.jsonl: what the shipped model makes of each request
 
 manifest: setup ## write policies/MANIFEST anew after a deliberate change to a frozen spec
 	@$(IN_TOOLS) bash -c 'cd services/src && python -m clawos.core.manifest write'
+
+lock: setup ## write services/*.lock anew after a change to services/*.in; UPGRADE=1 takes newer versions
+	@$(ENTER) image/tools/lock
 
 clean: ## remove build/ (caches stay)
 	rm -rf build

@@ -1,6 +1,6 @@
 """`make bench`: measure, write build/bench/<part>.json, and set the table in docs/benchmarks.md.
 
-python -m qa.bench [PART…]     parts: image boot clawsh registry inference
+python -m qa.bench [PART…]     parts: image boot sandbox clawsh registry inference
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-from qa.bench import boot, image, report
+from qa.bench import boot, image, report, sandbox
 
 OUT = Path("build/bench")
 SCRIPTS = ("clawsh", "registry", "inference")
-PARTS = ("image", "boot", *SCRIPTS)
+MODULES = {"image": image.measure, "boot": boot.measure, "sandbox": sandbox.measure}
+PARTS = (*MODULES, *SCRIPTS)
 
 
 def machine() -> dict[str, object]:
@@ -49,7 +50,7 @@ def main() -> int:
             print(
                 f"bench: the load is {load:.1f}; numbers of a busy machine are upper bounds", file=sys.stderr
             )
-        result = {"image": image.measure, "boot": boot.measure}.get(part, lambda part=part: script(part))()
+        result = MODULES[part]() if part in MODULES else script(part)
         result = {"machine": machine(), "load_before": load, "date": time.strftime("%Y-%m-%d"), **result}
         (OUT / f"{part}.json").write_text(json.dumps(result, indent=1) + "\n")
     report.write(OUT, Path("docs/benchmarks.md"))

@@ -17,11 +17,11 @@ from qa.model.paths import MODEL
 class Shipped:
     """One model file, ready to answer."""
 
-    def __init__(self, path: Path = MODEL, *, threads: int = 1) -> None:
+    def __init__(self, path: Path = MODEL) -> None:
         """Raises ClawError."""
         header = read_header(path)
         self.model = Model(path, path.stem)
-        self.tagger = Tagger(self.model, header.metadata, TOKENS, threads)
+        self.tagger = Tagger(self.model, header.metadata, TOKENS)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from qa.system.conftest import json_lines
+from qa.conftest import json_lines
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]

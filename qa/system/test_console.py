@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qa.system.conftest import IMAGE
+from qa.conftest import IMAGE
 from qa.vm.console import Console
 from qa.vm.machine import Channel, Machine, fresh_guest
 

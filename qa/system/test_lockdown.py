@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qa.system.conftest import IMAGE
+from qa.conftest import IMAGE
 from qa.vm.machine import fresh_guest
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qa.system.conftest import IMAGE, tool_calls
+from qa.conftest import IMAGE, tool_calls
 from qa.vm.machine import Channel, Machine, fresh_guest
 
 ENDS_IN_S = 240

@@ -1,4 +1,4 @@
-"""The sandbox under the real cgroup controllers: limits hold, nothing is left over, nothing gets out.
+"""The sandbox under the real cgroup controllers, by both backends: limits hold, nothing is left or gets out.
 
 Each protection has its positive control: the same act works outside the sandbox, or with a higher limit.
 """
@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from qa.conftest import isolator_status
 from qa.vm.machine import Output
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 Run = Callable[..., Output]
 
@@ -229,8 +232,20 @@ def test_namespaces_are_its_own(user: Run, root: Run) -> None:
     assert not set(inside.text.split()) & set(outside.text.split())
 
 
-def test_status_names_what_holds(root: Run) -> None:
-    reply = root("busctl -j call org.clawos.Isolator1 /org/clawos/Isolator1 org.clawos.Isolator1 Status").text
-    status = json.loads(json.loads(reply)["data"][0])
+def test_status_names_what_holds(root: Run, backend: str) -> None:
+    status = isolator_status(root)
+    assert status["backend"] == backend
     assert status["landlock_abi"] >= 6
     assert set(status["namespaces"]) >= {"user", "pid", "mnt", "net", "ipc", "uts", "cgroup"}
+
+
+def test_the_backend_is_the_one_that_runs(root: Run, backend: str) -> None:
+    program = {"launcher": "claw-launch", "bubblewrap": "bwrap"}
+    root("(runuser -u claw -- env HOME=/home/claw clawsh -c '!sleep 20' >/dev/null 2>&1 &)")
+    deadline = time.monotonic() + 60
+    while "sleep" not in leftovers(root) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    running = root("ps -e -o comm=").text.split()
+    assert program.pop(backend) in running
+    assert not set(program.values()) & set(running)
+    time.sleep(22)

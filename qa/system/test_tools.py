@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from qa.system.conftest import Call
+from qa.conftest import Call
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]

@@ -203,13 +203,14 @@ class Machine:
 
 @contextmanager
 def fresh_guest(
-    name: str, image: Path, *, harness: bool = True, lockdown: str = "integrity"
+    name: str, image: Path, *, harness: bool = True, lockdown: str = "integrity", share: Path | None = None
 ) -> Iterator[Machine]:
     """A guest on a new disk in build/vm/NAME, powered off at the end; one left over is ended first."""
     directory = Path("build/vm", name).absolute()
     Machine(Guest(directory, image)).stop(timeout_s=1)
     shutil.rmtree(directory, ignore_errors=True)
-    machine = Machine(Guest(directory, image, harness_credentials() if harness else {}, lockdown))
+    credentials = harness_credentials() if harness else {}
+    machine = Machine(Guest(directory, image, credentials, lockdown, share=share))
     machine.start()
     try:
         yield machine

@@ -46,6 +46,7 @@ def test_published_schema_refuses_what_the_parser_refuses() -> None:
         {"argv": []},
         {"argv": ["/bin/x", "a{path}"]},
         {"name": "no-dot"},
+        {"runtime": "java"},
         {"asks": "show {path"},
         {"asks": "show\n{path}"},
         {"permissions": {"network": True}},

@@ -92,6 +92,7 @@ async def test_sandbox_is_asked_for_exactly_what_the_manifest_permits(make_world
     assert ran.spec == {
         "tool": "file.read",
         "argv": ["/usr/lib/clawos/tools/show-file", "-n a.txt", "3"],
+        "runtime": "native",
         "env": {},
         "stdin": False,
         "cwd": "/home/mail",

@@ -45,7 +45,8 @@ def claw(bus_address: str) -> Run:
         # The sources may stand below a directory that only root may enter: become the user when they are
         # loaded.
         program = (
-            "import os, sys; from clawos.claw import doctor, main, model, output, services, status, tools;"
+            "import os, sys;"
+            "from clawos.claw import doctor, main, model, output, sandbox, services, status, tools;"
             f"uid = {uid}; uid and (os.setgroups([]), os.setgid(uid), os.setuid(uid));"
             "raise SystemExit(main.main())"
         )

@@ -7,13 +7,38 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from clawos.core.bus import Bus, Fd, Interface, Str, method
 from clawos.core.errors import BadRequest, ClawError
 from clawos.core.names import Room
+from clawos.core.parse import to_json
 from clawos.core.stream import Writer
+from clawos.isolator import quotas
+from clawos.isolator.config import Config
+from clawos.isolator.planner import Planner
+from clawos.isolator.spec import parse
 
+POLICIES = Path(__file__).parents[3] / "policies"
+POWER = {
+    "name": "power.off",
+    "description": "End this machine.",
+    "class": "dangerous",
+    "parameters": {"type": "object", "properties": {}, "required": []},
+    "verbs": ["off"],
+}
+READ = {
+    "name": "file.read",
+    "description": "Show a file.",
+    "class": "safe",
+    "parameters": {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "lines": {"type": "integer"}, "all": {"type": "boolean"}},
+        "required": ["path"],
+    },
+    "verbs": [],
+}
 TOOL = {
     "name": "unit.restart",
     "description": "Restart a service.",
@@ -21,6 +46,12 @@ TOOL = {
     "parameters": {"type": "object", "properties": {"unit": {"type": "string"}}, "required": ["unit"]},
     "verbs": ["restart"],
 }
+
+
+class ArgumentsInvalid(ClawError):
+    """The arguments do not fit."""
+
+    name = "ArgumentsInvalid"
 
 
 class ModelInvalid(ClawError):
@@ -34,16 +65,32 @@ class FakeAgent(Interface):
 
     @method
     async def tools(self) -> Str:
-        return json.dumps([TOOL])
+        return json.dumps([TOOL, READ, POWER])
+
+    @method
+    async def spec(self, request: Str) -> Str:
+        asked = json.loads(request)
+        if "path" not in asked["args"]:
+            raise ArgumentsInvalid(f"{asked['tool']}: data must contain ['path'] properties", "see '/tools'")
+        words = [json.dumps(value) for value in asked["args"].values()]
+        return json.dumps({"tool": asked["tool"], "argv": ["/usr/bin/cat", *words], "read": ["/etc"]})
 
     @method
     async def status(self) -> Str:
         invalid = [{"file": "/etc/clawos/tools.d/bad.toml", "error": "no argv"}]
-        return json.dumps({"sessions": 2, "states": {"idle": 2}, "tools": 1, "tools_invalid": invalid})
+        return json.dumps({"sessions": 2, "states": {"idle": 2}, "tools": 3, "tools_invalid": invalid})
 
 
 class FakeIsolator(Interface):
-    """`org.clawos.Isolator1`, as far as claw asks it."""
+    """`org.clawos.Isolator1`, as far as claw asks it; plans are the real planner's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._planner = Planner(Config(), quotas.load(POLICIES / "quotas.toml"), {"shell": bytes(8 * 400)})
+
+    @method
+    async def plan(self, spec: Str) -> Str:
+        return to_json(self._planner.plan(parse(spec)).describe())
 
     @method
     async def status(self) -> Str:

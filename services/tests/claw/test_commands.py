@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from claw.conftest import Run
 
+from clawos.claw import sandbox
+
 pytestmark = pytest.mark.usefixtures("services")
 
 
@@ -26,12 +28,12 @@ def test_status_shows_services_model_tools_and_memory(claw: Run) -> None:
         service["on_bus"] for service in found["services"] if service["unit"] != "clawos-other.service"
     )
     assert found["model"]["model"] == "builtin"
-    assert found["agent"]["tools"] == 1
+    assert found["agent"]["tools"] == 3
     assert 0 < found["memory"]["available_bytes"] <= found["memory"]["total_bytes"]
 
 
 def test_tools_lists_and_describes(claw: Run) -> None:
-    assert "unit.restart  cautious  Restart a service." in claw("tools").stdout
+    assert "unit.restart  cautious   Restart a service." in claw("tools").stdout
     assert "unit: string, needed" in claw("tools", "unit.restart").stdout
     assert json.loads(claw("tools", "--json").stdout)[0]["name"] == "unit.restart"
     assert json.loads(claw("tools", "unit.restart", "--json").stdout)["class"] == "cautious"
@@ -63,6 +65,10 @@ def test_models_are_added_used_and_removed(claw: Run, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["tools", "no.such"], "there is no tool 'no.such'"),
+        (["sandbox", "plan", "no.such"], "there is no tool 'no.such'"),
+        (["sandbox", "plan", "file.read"], "data must contain"),
+        (["sandbox", "plan", "file.read", "/etc/hosts"], "is not of the form ARG=VALUE"),
+        (["sandbox", "learn", "power.off"], "power.off is dangerous"),
         (["model", "use", "nobody"], "there is no model 'nobody'"),
         (["model", "add", "/no/such/file"], "/no/such/file: No such file"),
         (["model", "add", "/etc/passwd", "x"], "no GGUF"),
@@ -84,10 +90,90 @@ def test_an_ordinary_user_is_told_to_be_root(claw: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["model"], ["model", "use"], ["status", "--yes"], ["status", "--js"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["model"],
+        ["model", "use"],
+        ["sandbox", "plan"],
+        ["sandbox", "plan", "a", "--yes"],
+        ["status", "--yes"],
+        ["status", "--js"],
+    ],
 )
 def test_wrong_usage_is_2(claw: Run, arguments: list[str]) -> None:
     assert claw(*arguments).returncode == 2
+
+
+def test_a_plan_is_printed_for_people_and_for_programs(claw: Run) -> None:
+    shown = claw("sandbox", "plan", "file.read", "path=/etc/hosts")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["file.read:", "/usr/bin/cat", "'\"/etc/hosts\"'"] in lines
+    assert ["/usr", "/usr", "read", "exec"] in lines
+    assert ["/tmp", "tmpfs", "read", "write,", "16.8", "MB"] in lines
+    assert ["memory", "100.7", "MB"] in lines
+    assert ["wall", "60", "s"] in lines
+    assert [
+        "seccomp",
+        "profile",
+        "shell,",
+        "400",
+        "instructions;",
+        "Landlock",
+        "ABI",
+        "6",
+        "or",
+        "later",
+    ] in lines
+    planned = json.loads(claw("sandbox", "plan", "file.read", "path=/etc/hosts", "--json").stdout)
+    assert {"/usr", "/etc", "/proc", "/tmp"} <= {mount["path"] for mount in planned["mounts"]}
+    assert planned["limits"]["memory_bytes"] == 100_663_296
+
+
+def test_values_have_the_type_that_the_tool_says(claw: Run) -> None:
+    values = ("path=a=b c", "lines=3", "all=true")
+    planned = json.loads(claw("sandbox", "plan", "file.read", *values, "--json").stdout)
+    assert planned["argv"] == ["/usr/bin/cat", '"a=b c"', "3", "true"]
+    wrong = json.loads(claw("sandbox", "plan", "file.read", "path=x", "lines=many", "--json").stdout)
+    assert wrong["argv"][-1] == '"many"', "whether it fits is for the agent to say"
+
+
+def test_learning_without_systemd_is_a_sentence(claw: Run) -> None:
+    failed = claw("sandbox", "learn", "file.read", "path=/etc/hosts")
+    assert failed.returncode == 1
+    assert "org.freedesktop.systemd1" in failed.stderr
+
+
+LEARNED = {
+    "seccomp": "shell",
+    "allowed": [
+        {"syscall": "openat", "arguments": {}, "calls": 12},
+        {"syscall": "ioctl", "arguments": {"arg1": 0x5401}, "calls": 1},
+    ],
+    "refused": [{"syscall": "ptrace", "arguments": {}, "calls": 2, "answer": "EPERM"}],
+    "unused": ["fork", "link"],
+    "lost": 0,
+    "result": {"exit_code": 1, "signal": None, "limit": None},
+    "stderr": "cannot trace\x1b[31m\n",
+}
+
+
+def test_what_was_learned_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    sandbox.show_learned(LEARNED)
+    assert capsys.readouterr().out.splitlines() == [
+        "SYSCALL             CALLS  PROFILE SHELL",
+        "ioctl(arg1=0x5401)  1      allowed",
+        "openat              12     allowed",
+        "ptrace              2      refused: EPERM",
+        "",
+        "2 system calls used, 1 refused; ended with exit code 1",
+        "allowed and not used (2): fork link",
+        "",
+        "it said:",
+        "  cannot trace?[31m",
+    ]
 
 
 def test_doctor_prints_a_verdict_for_each_check_and_fails_if_one_does(claw: Run) -> None:

@@ -132,16 +132,21 @@ def test_below_a_certainty_it_asks_and_a_yes_carries_it_out() -> None:
     assert parse(doubtful, confirmed, TOOLS).calls == (Call("unit.restart", {"unit": "nginx"}),)
 
 
-def test_labels_that_lead_to_the_same_are_certain_together() -> None:
-    end = {"-": 1.0}
-    one = {"process.list": 0.5, "process.list count": 0.4, "process.list sort=cpu": 0.1}
-    assert decide([one, end, end]) == (("process.list",), pytest.approx(0.9))
-    again = {"process.list": 0.6, "-": 0.3, "memory.usage": 0.1}
-    labels, certainty = decide([one, again, end])
-    assert labels == ("process.list", "process.list")
-    assert certainty == pytest.approx(0.9)
-    other = {"memory.usage": 0.6, "-": 0.4}
-    assert decide([one, other, end]) == (("process.list", "memory.usage"), pytest.approx(0.6))
+@pytest.mark.parametrize(
+    ("second", "labels", "certainty"),
+    [
+        ({"-": 1.0}, ("process.list",), 0.9),
+        ({"process.list": 0.6, "-": 0.3, "memory.usage": 0.1}, ("process.list", "process.list"), 0.9),
+        ({"memory.usage": 0.6, "-": 0.4}, ("process.list", "memory.usage"), 0.6),
+    ],
+)
+def test_labels_that_lead_to_the_same_are_certain_together(
+    second: dict[str, float], labels: tuple[str, ...], certainty: float
+) -> None:
+    first = {"process.list": 0.5, "process.list count": 0.4, "process.list sort=cpu": 0.1}
+    found = decide([first, second, {"-": 1.0}])
+    assert found[0] == labels
+    assert found[1] == pytest.approx(certainty)
 
 
 @pytest.mark.parametrize("answer", ["yes restart redis", "no", "yesterday", "not yes", ""])
@@ -397,6 +402,8 @@ def test_help_lists_the_tools_at_hand() -> None:
         ("how is nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
         ("look at restart.log of nginx", "unit.restart", [("unit", "nginx")], "none of the words"),
         ("don't stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("dnt stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
+        ("do nt stop nginx", "unit.stop", [("unit", "nginx")], "says not to"),
         ("nginx must not be stopped", "unit.stop", [("unit", "nginx")], "says not to"),
         ("why did nginx stop?", "unit.stop", [("unit", "nginx")], "asks about it"),
         ("how do i delete a.txt", "file.delete", [("path", "a.txt")], "asks about it"),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from clawos.isolator.launcher import sealed
+from clawos.isolator.handover import sealed
 
 # As root: whoever a plan names.
 EVERYBODY = "0 0 4294967295\n"

@@ -59,7 +59,14 @@ async def test_plan_and_status_are_json(served: Bus) -> None:
     (plan,) = await served.call(NAME, "Plan", spec_text("/usr/bin/true"))
     assert {m["path"] for m in json.loads(plan)["mounts"]} >= {"/usr", "/proc", "/tmp"}
     (status,) = await served.call(NAME, "Status")
-    assert set(json.loads(status)) == {"running", "queued", "landlock_abi", "namespaces", "cgroup"}
+    assert set(json.loads(status)) == {
+        "running",
+        "queued",
+        "backend",
+        "landlock_abi",
+        "namespaces",
+        "cgroup",
+    }
 
 
 async def test_a_caller_who_leaves_the_bus_takes_his_calls_along(served: Bus, isolator: Isolator) -> None:

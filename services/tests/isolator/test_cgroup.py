@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from clawos.isolator import quotas
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent, disk_of
 from clawos.isolator.errors import SandboxRefused
-from clawos.isolator.launcher import sealed
+from clawos.isolator.handover import sealed
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
@@ -106,20 +105,6 @@ def test_what_was_spent_is_read(tmp_path: Path) -> None:
     assert spent == Spent(
         out_of_memory=True, out_of_pids=False, cpu_s=0.25, peak_memory_bytes=123456, peak_pids=9
     )
-
-
-@pytest.fixture
-def real_base() -> Iterator[Path]:
-    """A real cgroup v2, without controllers: enough for starting in it, killing and removing it."""
-    for mount in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
-        if (mount / "cgroup.procs").exists() and os.access(mount, os.W_OK):
-            base = mount / f"clawos-test-{os.getpid()}"
-            base.mkdir()
-            yield base
-            for directory, _, _ in os.walk(base, topdown=False):
-                Path(directory).rmdir()
-            return
-    pytest.skip("no writable cgroup v2 on this machine")
 
 
 @pytest.mark.processes

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clawos.isolator.launcher import sealed
+from clawos.isolator.handover import sealed
 from clawos.isolator.plan import Access, Mount
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
@@ -153,6 +153,23 @@ def test_a_report_nobody_knows_is_an_error() -> None:
         decode_report("hello world")
 
 
+words = st.sampled_from(
+    ["refused", "started", "exited", "usage", "exit", "wall", "7", "-1", "٣", "1e3", "9" * 30]
+)
+
+
+@given(st.lists(words | st.text(max_size=8), max_size=6).map(" ".join))
+def test_any_line_is_a_report_or_an_error(line: str) -> None:
+    try:
+        report = decode_report(line)
+    except ValueError:
+        return
+    assert isinstance(report, Refused | Started | Exited | Usage)
+
+
+def test_the_launcher_wants_its_descriptors(launcher_path: Path) -> None:
+    for arguments in ([], ["1", "2", "3"], ["77", "78", "79"], ["x", "y", "z"]):
+        assert subprocess.run([launcher_path, *arguments], capture_output=True, check=False).returncode == 2
 def test_the_launcher_wants_its_arguments(launcher_path: Path) -> None:
     for words in ("", "3 a b", "x a b 1", "3 a b y", "3 a b 1 --help"):
         command = [str(launcher_path), *words.split()]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from clawos.agent.service import AgentService, ApproveRequest, ExecRequest, SessionOptions
+from clawos.agent.service import AgentService, ApproveRequest, ExecRequest, SessionOptions, SpecRequest
 from clawos.agent.turn import AskRequest
 from clawos.core.bus import Bus, Fd, Interface, Str, caller, method
 from clawos.core.parse import from_json, to_json
@@ -81,6 +81,11 @@ class AgentInterface(Interface):
     async def tools(self) -> Str:
         """The tools there are."""
         return to_json(self._service.tools())
+
+    @method
+    async def spec(self, request: Str) -> Str:
+        """What a call of a tool would ask of the isolator; nothing runs."""
+        return to_json(self._service.spec(self._peer(), from_json(request, SpecRequest, "request")))
 
     @method
     async def status(self) -> Str:

@@ -33,6 +33,13 @@ class Home(StrEnum):
     WRITE = "write"
 
 
+class Runtime(StrEnum):
+    """What runs argv[0]."""
+
+    NATIVE = "native"
+    WASM = "wasm"
+
+
 ToolName = Annotated[
     str,
     Meta(
@@ -128,6 +135,9 @@ class Manifest(Record, frozen=True):
         Sentence, Meta(description="what a person is asked, without the question mark: restart {unit}")
     ] = ""
     permissions: Permissions = Permissions()
+    runtime: Annotated[
+        Runtime, Meta(description="native: argv[0] is a program; wasm: a WebAssembly module, a WASI command")
+    ] = Runtime.NATIVE
 
     def __post_init__(self) -> None:
         for word in (
@@ -147,6 +157,10 @@ class Manifest(Record, frozen=True):
         program = self.argv[0]
         if not isinstance(program, str) or not program.startswith("/") or placeholders((program,)):
             raise ValueError("argv must begin with the absolute path of a program")
+        if self.runtime is Runtime.WASM and self.permissions != Permissions(
+            home=self.permissions.home, read=self.permissions.read
+        ):
+            raise ValueError("a WebAssembly tool has only the permissions home and read")
         used = placeholders(self.argv)
         declared = set(self.arguments.properties)
         if unknown := used - declared:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from clawos.agent.manifest import Home, Manifest
+from clawos.agent.manifest import Home, Manifest, Runtime
 from clawos.core.parse import Record
 
 
@@ -28,6 +28,7 @@ class RunSpec(Record, frozen=True):
 
     tool: str
     argv: tuple[str, ...]
+    runtime: Runtime
     env: dict[str, str]
     stdin: bool
     cwd: str
@@ -61,6 +62,7 @@ def run_spec(manifest: Manifest, argv: tuple[str, ...], user: User, *, stdin: bo
     return RunSpec(
         tool=manifest.name,
         argv=argv,
+        runtime=manifest.runtime,
         env={},
         stdin=stdin,
         # Without its home a sandbox has no such directory to start in.

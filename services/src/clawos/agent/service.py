@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from clawos.agent.errors import NoSuchSession
 from clawos.agent.kit import Kit
 from clawos.agent.ports import Peer, StoredSession
-from clawos.agent.sandbox import User, run_spec
+from clawos.agent.sandbox import RunSpec, User, run_spec
 from clawos.agent.session import Session
 from clawos.agent.states import State
 from clawos.agent.template import expand
@@ -43,6 +44,13 @@ class ExecRequest(Record, frozen=True):
     """What `Exec` is given."""
 
     command: str
+
+
+class SpecRequest(Record, frozen=True):
+    """What `Spec` is given."""
+
+    tool: str
+    args: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class ApproveRequest(Record, frozen=True):
@@ -186,6 +194,12 @@ class AgentService:
             for tool in self._kit.registry.all()
         ]
 
+    def spec(self, peer: Peer, request: SpecRequest) -> RunSpec:
+        """What a call of a tool would ask of the isolator, for the caller; nothing runs."""
+        tool = self._kit.registry.get(request.tool)
+        arguments = tool.check(request.args)
+        return run_spec(tool.manifest, expand(tool.manifest.argv, arguments), self._user(peer.uid))
+
     def status(self) -> dict[str, Any]:
         registry = self._kit.registry
         return {
@@ -209,18 +223,19 @@ class AgentService:
         """Take a stored session into memory, putting out the one longest idle if there are too many."""
         if stored.id in self._sessions:
             return self._sessions[stored.id]
-        try:
-            user = User(stored.uid, self._user_name(stored.uid))
-        except KeyError:
-            raise AccessDenied(
-                f"uid {stored.uid} has no user name", "log in as a user of this machine"
-            ) from None
+        user = self._user(stored.uid)
         if len(self._sessions) >= SESSIONS_IN_MEMORY:
             for old in [s for s in self._sessions.values() if s.turn is None][:1]:
                 del self._sessions[old.id]
                 self._named = {key: s for key, s in self._named.items() if s is not old}
         session = self._sessions[stored.id] = Session(stored, user)
         return session
+
+    def _user(self, uid: int) -> User:
+        try:
+            return User(uid, self._user_name(uid))
+        except KeyError:
+            raise AccessDenied(f"uid {uid} has no user name", "log in as a user of this machine") from None
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -21,6 +21,8 @@ examples:
   claw status                        what runs, which model, how much memory
   claw doctor                        is this machine as it should be? (as root, for all checks)
   claw tools unit.restart            what a tool does and what it needs
+  claw sandbox plan file.read path=/etc/hosts      mounts, limits and filters of a call
+  claw sandbox learn file.read path=/etc/hosts     the system calls that it makes
   claw model add ~/qwen.gguf qwen    copy a model in, and try it out
   claw model use qwen                have the agent use it from now on
 
@@ -50,6 +52,19 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", parents=[json_too], help="check this machine; exit 1 if anything is wrong")
     tools = commands.add_parser("tools", parents=[json_too], help="list the agent's tools, or describe one")
     tools.add_argument("name", nargs="?", metavar="NAME", help="name of a tool")
+    sandbox = commands.add_parser("sandbox", help="show what a tool's sandbox is, and what a tool does in it")
+    acts = sandbox.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
+    for action, text in (
+        ("plan", "print mounts, limits and filters of a call (as root); nothing runs"),
+        ("learn", "run a call (as root), and report the system calls that it makes"),
+    ):
+        one = acts.add_parser(action, parents=[json_too], help=text, description=text)
+        one.add_argument("tool", metavar="TOOL", help="name of a tool")
+        one.add_argument("values", nargs="*", metavar="ARG=VALUE", help="what the tool is given")
+        if action == "learn":
+            one.add_argument(
+                "--yes", action="store_true", help="run even what is dangerous, such as power.off"
+            )
     model = commands.add_parser("model", help="list, add, use and remove models (as root)")
     actions = model.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
     actions.add_parser("list", parents=[json_too], help="list the models")
@@ -109,6 +124,15 @@ def _run(arguments: argparse.Namespace) -> int:
             tools.show_all(listed)
         else:
             tools.show_one(listed[0])
+    elif arguments.command == "sandbox":
+        from clawos.claw import sandbox
+
+        if arguments.action == "plan":
+            planned = sandbox.plan(machine, arguments.tool, arguments.values)
+            output.print_json(planned) if arguments.json else sandbox.show_plan(planned)
+        else:
+            learned = sandbox.learn(machine, arguments.tool, arguments.values, yes=arguments.yes)
+            output.print_json(learned) if arguments.json else sandbox.show_learned(learned)
     else:
         _model(machine, arguments)
     return 0

@@ -34,6 +34,8 @@ LIMITS = {
     "memory": "it wanted more memory than it may have",
     "pids": "it started more processes than it may",
     "output": "it wrote more than it may",
+    "fuel": "it took more steps than it may",
+    "stack": "it called itself deeper than it may",
     "cancelled": "cancelled",
 }
 LAST_WORDS = {

@@ -52,10 +52,14 @@ class Writer:
     async def open(cls) -> tuple[int, Writer]:
         """Make a pipe. Returns the read end, to be sent away and then closed here, and the writer."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        pipe = os.fdopen(write_fd, "wb", buffering=0)
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.connect_write_pipe(
-            _WriteProtocol, os.fdopen(write_fd, "wb", buffering=0)
-        )
+        try:
+            transport, protocol = await loop.connect_write_pipe(_WriteProtocol, pipe)
+        except BaseException:
+            os.close(read_fd)
+            pipe.close()
+            raise
         return read_fd, cls(transport, protocol)
 
     @property

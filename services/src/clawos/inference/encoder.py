@@ -17,7 +17,7 @@ _NO_POOLING = 0
 class Encoder:
     """One context. Not for two threads at once, but for `stop`."""
 
-    def __init__(self, model: Model, tokens: int, threads: int) -> None:
+    def __init__(self, model: Model, tokens: int) -> None:
         self.model = model
         self.context_tokens = min(tokens, model.trained_tokens)
         lib = library()
@@ -26,7 +26,9 @@ class Encoder:
         self._stop = ctypes.create_string_buffer(2)
         parameters = self._api.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.context_tokens
-        parameters.n_threads = parameters.n_threads_batch = threads
+        # A request is a few dozen tokens, which one thread reads in milliseconds. Two wait for each other at
+        # every layer: beside other work on two processors a request took a hundred times as long.
+        parameters.n_threads = parameters.n_threads_batch = 1
         parameters.n_seq_max = 1
         parameters.embeddings = True
         parameters.pooling_type = _NO_POOLING

@@ -101,16 +101,15 @@ class Engine:
             raise
 
     def _speaker(self, model: Model, header: Header) -> Speaker:
-        threads = self._config.thread_count()
         if header.dialect == DIALECT:
             from clawos.inference.dialects.tags import TagDialect
 
-            return TagDialect(model, header.metadata, threads)
+            return TagDialect(model, header.metadata)
         # numpy and llguidance, 20 MB, which the built-in model does without
         from clawos.inference.dialects.template import TemplateDialect
         from clawos.inference.writer import Writer
 
-        session = Session(model, self._config.context_tokens, threads)
+        session = Session(model, self._config.context_tokens, self._config.thread_count())
         try:
             return Writer(session, TemplateDialect(model, header.chat_template, self._config.render_s))
         except Exception:

@@ -64,10 +64,10 @@ class Head:
 class Tagger:
     """Not for two threads at once."""
 
-    def __init__(self, model: Model, metadata: Mapping[str, Any], tokens: int, threads: int) -> None:
+    def __init__(self, model: Model, metadata: Mapping[str, Any], tokens: int) -> None:
         """Raises ModelInvalid where the file lacks what a tagger needs."""
         self.model = model
-        self.encoder = Encoder(model, tokens, threads)
+        self.encoder = Encoder(model, tokens)
         try:
             width = self.encoder.width
             self._calls = Head.parse(metadata, "clawos.labels", "clawos.head.calls", width)

@@ -118,7 +118,7 @@ def _examine(path: Path, threads: int) -> Finding:
     if kind == "template":
         _compute(model, threads)
     else:
-        _read(model, header, threads)
+        _read(model, header)
     return Finding(vocabulary=model.vocabulary, context_tokens=model.trained_tokens, dialect=kind)
 
 
@@ -132,11 +132,11 @@ def _compute(model: Model, threads: int) -> None:
     session.push(Sampler(temperature=0, seed=0).pick(session))
 
 
-def _read(model: Model, header: Header, threads: int) -> None:
+def _read(model: Model, header: Header) -> None:
     from clawos.inference.builtin import Request
     from clawos.inference.tagger import Tagger
 
-    Tagger(model, header.metadata, _CONTEXT, threads).read(Request("hello"))
+    Tagger(model, header.metadata, _CONTEXT).read(Request("hello"))
 
 
 def main() -> NoReturn:

@@ -7,13 +7,13 @@ import sys
 from clawos.core import config
 from clawos.core.bus import Bus, Interface
 from clawos.core.main import Service, serve
-from clawos.isolator import quotas
+from clawos.isolator import backend, quotas
 from clawos.isolator.cgroup import Cgroups, disk_of
 from clawos.isolator.config import ROOM, Config
 from clawos.isolator.filters import load as load_filters
 from clawos.isolator.ids import host_ids
 from clawos.isolator.interface import IsolatorInterface
-from clawos.isolator.launcher import Launcher, LinuxMachine
+from clawos.isolator.launcher import LinuxMachine
 from clawos.isolator.planner import Planner
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.service import Isolator
@@ -24,8 +24,8 @@ async def build(bus: Bus) -> tuple[Service, Interface]:
     cgroups = await Cgroups.claim(disk_of(settings.home))
     isolator = Isolator(
         Planner(settings, quotas.load(settings.quotas), load_filters(settings.filters)),
-        Launcher(settings.launcher, cgroups, host_ids(settings)),
-        LinuxMachine(cgroups),
+        await backend.choose(settings, cgroups),
+        LinuxMachine(cgroups, settings.backend),
         FairQueue(
             settings.running_max,
             settings.queued_max,

@@ -26,6 +26,8 @@ _PERIOD_US = 100_000
 # Twice what our own process uses: sandboxes that fill the unit's MemoryMax= do not push it out of memory.
 _SUPERVISOR_MIN_BYTES = 64 * 1024 * 1024
 _REMOVE_TIMEOUT_S = 30
+# Something in it is still dying; or we lack what it takes to look, which the ends of other calls give back.
+_PASSING = frozenset({errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Leaf:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.id = os.fstat(self.fd).st_ino  # what bpf_get_current_cgroup_id(7) calls it
 
     def kill(self) -> None:
         """SIGKILL to everything inside, atomically: nothing forks its way out."""
@@ -182,14 +185,14 @@ async def _kill_and_remove(path: Path) -> None:
             _try_to_remove(path)
             return
         except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+            if error.errno not in _PASSING or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)
 
 
 def _try_to_remove(path: Path) -> None:
-    """Raises OSError EBUSY while something in it is still dying."""
+    """Raises OSError, one of `_PASSING` where it may be tried again."""
     try:
         (path / "cgroup.kill").write_text("1")
         for below in sorted((p for p in path.rglob("*") if p.is_dir()), reverse=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ _Program = Annotated[str, msgspec.Meta(pattern=r"^(/[^*]+|\*)\Z")]
 
 
 class Config(Record, frozen=True):
+    backend: Literal["launcher", "bubblewrap"] = "launcher"
     running_max: _Count = 8
     queued_max: _Count = 32
     user_running_max: _Count | None = None
@@ -40,10 +41,14 @@ class Config(Record, frozen=True):
     )
     """User → programs that may run as this user; `*` is any."""
     read: tuple[str, ...] = ("/etc", "/run/log/journal", "/usr", "/var/log")
+    wasm: tuple[str, ...] = ("/etc/clawos/tools.d", "/usr/lib/clawos/wasm")
+    """Directories of WebAssembly modules that a call may run."""
     sockets: tuple[str, ...] = ("/run/dbus/system_bus_socket",)
     groups: tuple[str, ...] = ("systemd-journal",)
     home: Path = ROOM.state_dir / "home"
     launcher: Path = Path("/usr/lib/clawos/claw-launch")
+    bubblewrap: Path = Path("/usr/bin/bwrap")
+    confine: Path = Path("/usr/lib/clawos/claw-confine")
     filters: Path = Path("/usr/lib/clawos/seccomp")
     quotas: Path = POLICY_DIR / "quotas.toml"
 

@@ -16,6 +16,8 @@ _HINTS = {
     "bind-source": "a file or directory that the tool's manifest names is missing or is a link",
     "home": "see 'ls -la /var/lib/clawos/isolator/home'; a home is clawos-isolator's own directory",
     "exec": "the tool's program is missing from the image or is not executable",
+    "bubblewrap-version": 'backend = "launcher" in /etc/clawos/isolator.toml needs none',
+    "openat2": '/etc/clawos/isolator.toml says what else to set for backend = "bubblewrap"',
     "cgroup": "see 'systemctl show clawos-isolator -p Delegate -p DelegateControllers'",
 }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clawos.isolator.config import Config
+from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,28 @@ class HostIds:
     @property
     def gid_map(self) -> str:
         return _map((gid, 1) for gid in sorted(self.groups))
+
+
+class CallIds:
+    """Lends a call the id that is unused for longest, until it is given back."""
+
+    def __init__(self, ids: HostIds) -> None:
+        self._free = deque(ids.calls)
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def lend(self, plan: Plan) -> int:
+        """Who the call is outside. Raises SandboxRefused when all are lent."""
+        if not plan.has_own_uid:
+            return plan.uid
+        if not self._free:
+            raise SandboxRefused("uid", errno.EAGAIN)
+        return self._free.popleft()
+
+    def give_back(self, plan: Plan, uid: int) -> None:
+        if plan.has_own_uid:
+            self._free.append(uid)
 
 
 def host_ids(config: Config) -> HostIds:

@@ -6,12 +6,9 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import signal
 import socket
-import stat
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +16,8 @@ from clawos.core import run
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
-from clawos.isolator.ids import HostIds, host_ids
+from clawos.isolator.handover import make_home, sealed
+from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Plan
 from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.roots import Roots
@@ -28,13 +26,11 @@ from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode
 _KILL_GRACE_S = 15
 # A sandbox is set up in milliseconds; on a machine that has no time at all, in seconds.
 _START_TIMEOUT_S = 60
-_HOME_MODE = 0o770
 _STDERR = 2
 _REPORT_BYTES = 256
 # The launcher ends a builder after 5 s itself.
 _BUILD_TIMEOUT_S = 15
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 class LaunchedSandbox:
@@ -106,6 +102,7 @@ class LaunchedSandbox:
             peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
             peak_pids=spent.peak_pids if spent else 0,
             landlock_abi=self._landlock_abi,
+            cgroup_id=self._leaf.id if self._leaf else 0,
         )
 
     def kill(self) -> None:
@@ -154,17 +151,17 @@ class Launcher:
         self._program = program
         self._cgroups = cgroups
         self._ids = ids or host_ids(Config())
-        self._free_uids = deque(self._ids.calls)
+        self.uids = CallIds(self._ids)
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._roots: Roots | None = None
         self._starting = asyncio.Lock()
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
-        _make_home(plan)
+        make_home(plan)
         async with contextlib.AsyncExitStack() as on_failure:
-            uid = self._uid(plan)
-            on_failure.callback(self._give_back, plan, uid)
+            uid = self.uids.lend(plan)
+            on_failure.callback(self.uids.give_back, plan, uid)
             leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
             if leaf:
                 on_failure.push_async_callback(leaf.remove)
@@ -192,18 +189,6 @@ class Launcher:
         if self._process is not None:
             await self._process.wait()
 
-    def _uid(self, plan: Plan) -> int:
-        """Who the call is outside. Of those of its own, the one that is unused for longest."""
-        if not plan.has_own_uid:
-            return plan.uid
-        if not self._free_uids:
-            raise SandboxRefused("uid", errno.EAGAIN)
-        return self._free_uids.popleft()
-
-    def _give_back(self, plan: Plan, uid: int) -> None:
-        if plan.has_own_uid:
-            self._free_uids.append(uid)
-
     async def _run(self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
         """Raises SandboxRefused, OSError."""
         async with contextlib.AsyncExitStack() as ours:
@@ -218,7 +203,7 @@ class Launcher:
                 self._send([*fds, leaf.fd] if leaf else fds)
                 reports, status = await asyncio.open_connection(sock=end)
                 on_failure.pop_all()
-        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self._give_back(plan, uid))
+        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self.uids.give_back(plan, uid))
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
@@ -299,50 +284,15 @@ class Launcher:
                 self._process.kill()
 
 
-def sealed(data: bytes) -> int:
-    """A descriptor of data that nobody changes any more: what the launcher checks is what it uses."""
-    fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        if os.write(fd, data) != len(data):  # memory ended in between
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _make_home(plan: Plan) -> None:
-    """A user's home, ours by owner and the sandbox's by group, closed to everybody else.
-
-    Looked at on every call: a restored backup or an interrupted first call leaves other rights. Nobody but us
-    changes names in the directory above it, so what we look at is what we change.
-    """
-    if plan.home is None:
-        return
-    home = Path(plan.home)
-    try:
-        home.parent.mkdir(mode=0o711, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            home.mkdir(mode=0o700)
-        found = home.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise SandboxRefused("home", errno.ENOTDIR)
-        if found.st_uid != os.geteuid():
-            raise SandboxRefused("home", f"{home} belongs to the user {found.st_uid}")
-        if found.st_gid != plan.gid:
-            os.chown(home, -1, plan.gid)
-        if stat.S_IMODE(found.st_mode) != _HOME_MODE:
-            home.chmod(_HOME_MODE)
-    except OSError as error:
-        raise SandboxRefused("home", error.errno or errno.EIO) from None
-
-
 class LinuxMachine:
     """A `Machine` that asks the kernel."""
 
-    def __init__(self, cgroups: Cgroups | None) -> None:
+    def __init__(self, cgroups: Cgroups | None, backend: str = "launcher") -> None:
         self._cgroups = cgroups
+        self._backend = backend
+
+    def backend(self) -> str:
+        return self._backend
 
     def landlock_abi(self) -> int:
         version = 1

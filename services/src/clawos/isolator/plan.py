@@ -81,6 +81,9 @@ class Allow:
 
 Operation = Dir | File | Link | Bind | Tmpfs | Proc | Allow
 
+OPERATIONS_MAX = 512
+"""As in launch.h; a test compares the two."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -138,7 +141,8 @@ class Plan:
             "network": self.network,
             "mounts": [m for o in self.operations if (m := _describe(o))],
             "limits": {
-                **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__},
+                # without those of WebAssembly, which stand in argv where they hold
+                **{f: getattr(self.quota, f) for f in self.quota.__struct_fields__ if f != "wasm"},
                 "wall_s": self.wall_s,
             },
             "filters": {

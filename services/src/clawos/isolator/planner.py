@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -11,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clawos.isolator.config import Config
-from clawos.isolator.errors import EgressMissing, SpecInvalid
+from clawos.isolator.errors import EgressMissing, SandboxRefused, SpecInvalid
 from clawos.isolator.plan import (
+    OPERATIONS_MAX,
     Access,
     Allow,
     Bind,
@@ -28,6 +31,7 @@ from clawos.isolator.plan import (
 )
 from clawos.isolator.quotas import Quota
 from clawos.isolator.spec import ANYBODY, Spec
+from clawos.isolator.wasm.plan import add_module
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
@@ -35,6 +39,8 @@ _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/cl
 _FRESH = ("/tmp", "/dev/shm")  # noqa: S108
 _DEVICES = ("full", "null", "random", "urandom", "zero")
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+# What asking for a user takes at most: a file and a socket of each source in nsswitch.conf.
+_DESCRIPTORS = 4
 _PATH = "/usr/local/bin:/usr/bin:/usr/sbin"
 
 
@@ -45,9 +51,13 @@ class Planner:
         self._filters = filters
 
     def plan(self, spec: Spec) -> Plan:
-        """What to do for this call. Raises SpecInvalid for what no call may have, EgressMissing."""
+        """What to do for this call.
+
+        Raises SpecInvalid for what no call may have, EgressMissing, SandboxRefused where we cannot look at the machine.
+        """
         if spec.network == "egress":
             raise EgressMissing("spec: network: nothing leads out yet", "use network = none")
+        _check_descriptors()
         quota = self._named(self._quotas, spec.quota, "quota")
         seccomp_filter = self._named(self._filters, spec.seccomp, "seccomp profile")
         user = self._user(spec)
@@ -61,10 +71,20 @@ class Planner:
             wanted[home] = Bind(home, outside, write)
         self._add_reads(wanted, spec, home)
         self._add_sockets(wanted, spec)
+        wall_s = min(spec.wall_s or quota.wall_s, quota.wall_s)
+        argv, cwd = spec.argv, spec.cwd or home or "/"
+        if spec.runtime == "wasm":
+            argv = add_module(wanted, spec, quota.wasm, wall_s, cwd, self._config.wasm)
+        _check_parents(wanted)
         operations = (*in_order(wanted), *_landlock(wanted))
+        if len(operations) > OPERATIONS_MAX:
+            raise SpecInvalid(
+                f"spec: read: the paths need {len(operations)} steps, more than {OPERATIONS_MAX}",
+                "name the directories above them instead",
+            )
         return Plan(
             tool=spec.tool,
-            argv=spec.argv,
+            argv=argv,
             env=_environment(name, home) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
@@ -73,9 +93,9 @@ class Planner:
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
             network=spec.network,
-            cwd=spec.cwd or home or "/",
+            cwd=cwd,
             stdin=spec.stdin,
-            wall_s=min(spec.wall_s or quota.wall_s, quota.wall_s),
+            wall_s=wall_s,
             quota_name=spec.quota,
             quota=quota,
             seccomp_name=spec.seccomp,
@@ -137,6 +157,24 @@ class Planner:
             if path not in self._config.sockets:
                 raise SpecInvalid(f"spec: sockets: {path} is not among sockets in /etc/clawos/isolator.toml")
             wanted[path] = Bind(path, os.path.realpath(path), Mount.READ, is_directory=False)
+
+
+def _check_descriptors() -> None:
+    """Where they cannot open a file `pwd` and `grp` answer that there is nobody: it would be half a plan."""
+    with contextlib.ExitStack() as taken:
+        try:
+            for _ in range(_DESCRIPTORS):
+                taken.callback(os.close, os.open("/", os.O_PATH | os.O_CLOEXEC))
+        except OSError as error:
+            raise SandboxRefused("users", error.errno or errno.EIO) from None
+
+
+def _check_parents(wanted: Mapping[str, Operation]) -> None:
+    """Below a link or a file of the sandbox's root nothing can be made: the launcher follows no link."""
+    for path in wanted:
+        for parent in map(str, Path(path).parents):
+            if isinstance(wanted.get(parent), Link | File):
+                raise SpecInvalid(f"spec: {path} lies below {parent}, which is no directory in the sandbox")
 
 
 def _below(path: str, roots: tuple[str, ...]) -> bool:

@@ -30,6 +30,8 @@ class Outcome:
     peak_memory_bytes: int
     peak_pids: int
     landlock_abi: int
+    cgroup_id: int = 0
+    """0 where there was no cgroup."""
 
 
 class Running(Protocol):
@@ -49,9 +51,15 @@ class Sandbox(Protocol):
         """Set up a sandbox in full and start the program. Raises SandboxRefused if any part fails."""
         ...
 
+    async def close(self) -> None:
+        """Let go of what was made ahead, once no sandbox is left."""
+        ...
+
 
 class Machine(Protocol):
     """What this machine offers, for `Status`."""
+
+    def backend(self) -> str: ...
 
     def landlock_abi(self) -> int: ...
 

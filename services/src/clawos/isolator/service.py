@@ -17,13 +17,14 @@ from clawos.core.errors import Busy
 from clawos.core.parse import Record
 from clawos.core.stream import StreamClosed, Writer
 from clawos.isolator import relay
-from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.errors import SandboxRefused, SpecInvalid
 from clawos.isolator.feed import Feed
 from clawos.isolator.plan import NAMESPACES, Plan
 from clawos.isolator.planner import Planner
 from clawos.isolator.ports import Machine, Outcome, Running, Sandbox, Streams
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.spec import Spec, parse
+from clawos.isolator.wasm import ends, options
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Result(Record, frozen=True):
     peak_pids: int
     out_of_memory: bool
     landlock_abi: int
+    cgroup_id: int
 
 
 @dataclass
@@ -96,8 +98,7 @@ class Isolator:
         """Start a call for `owner`. Takes stdin over. Raises SpecInvalid, SandboxRefused, Busy."""
         with contextlib.ExitStack() as unclaimed:
             unclaimed.callback(os.close, stdin)
-            spec = parse(text)
-            plan = self._planner.plan(spec)
+            spec, plan = self._parsed(text)
             if self._closing:
                 raise Busy("the isolator is stopping", "try again in a moment")
             with self._is_starting(owner):
@@ -109,6 +110,15 @@ class Isolator:
                 except BaseException:
                     self._queue.leave(user)
                     raise
+
+    def _parsed(self, text: str) -> tuple[Spec, Plan]:
+        try:
+            spec = parse(text)
+            return spec, self._planner.plan(spec)
+        except (SpecInvalid, SandboxRefused) as error:
+            step = error.step if isinstance(error, SandboxRefused) else "spec"
+            log.warning("refused: %s", error.message, extra={"CLAWOS_LIMIT": f"refused:{step}"})
+            raise
 
     async def cancel(self, call_id: str, owner: str) -> None:
         """End a call; a call that is over, or another owner's, is left in peace."""
@@ -132,6 +142,7 @@ class Isolator:
         return {
             "running": self._queue.running,
             "queued": self._queue.queued,
+            "backend": self._machine.backend(),
             "landlock_abi": self._machine.landlock_abi(),
             "namespaces": NAMESPACES,
             "cgroup": self._machine.cgroup(),
@@ -167,6 +178,7 @@ class Isolator:
     async def _start(self, spec: Spec, plan: Plan, stdin: int, owner: str, user: int) -> Handle:
         call_id = secrets.token_hex(8)
         async with contextlib.AsyncExitStack() as on_failure:
+            on_failure.enter_context(_refusing(call_id, plan))
 
             def ours(fd: int) -> int:
                 on_failure.callback(os.close, fd)
@@ -197,14 +209,7 @@ class Isolator:
                 err_read, err_write = os.pipe2(os.O_CLOEXEC)
                 sandbox_ends.callback(os.close, err_write)
                 ours(err_read)
-                try:
-                    running = await self._sandbox.start(
-                        call_id, plan, Streams(read_end, out_write, err_write)
-                    )
-                except SandboxRefused as error:
-                    fields = _fields(call_id, plan, f"refused:{error.step}")
-                    log.warning("refused: %s", error.message, extra=fields)
-                    raise
+                running = await self._sandbox.start(call_id, plan, Streams(read_end, out_write, err_write))
             on_failure.pop_all()
         # From here to the end nothing waits: a call that runs is a call that is known.
         os.close(stdin)
@@ -284,6 +289,7 @@ class Isolator:
             peak_pids=outcome.peak_pids,
             out_of_memory=outcome.out_of_memory,
             landlock_abi=outcome.landlock_abi,
+            cgroup_id=outcome.cgroup_id,
         )
         with contextlib.suppress(StreamClosed):
             await call.result.send_json(result)
@@ -293,6 +299,20 @@ class Isolator:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+@contextlib.contextmanager
+def _refusing(call_id: str, plan: Plan) -> Iterator[None]:
+    """Every refusal is an event of the journal, that of a machine without a descriptor to spare too."""
+    try:
+        yield
+        return
+    except SandboxRefused as error:
+        refused = error
+    except OSError as error:
+        refused = SandboxRefused("streams", error.errno or errno.EIO)
+    log.warning("refused: %s", refused.message, extra=_fields(call_id, plan, f"refused:{refused.step}"))
+    raise refused from None
 
 
 def _limit(call: Call, outcome: Outcome) -> str | None:
@@ -307,6 +327,8 @@ def _limit(call: Call, outcome: Outcome) -> str | None:
         return "memory"
     if outcome.out_of_pids and outcome.exit_code != 0:
         return "pids"
+    if call.plan.argv[0] == options.PROGRAM and outcome.exit_code is not None:
+        return ends.LIMITS.get(outcome.exit_code)
     return None
 
 

@@ -17,6 +17,11 @@ from clawos.isolator.errors import SpecInvalid
 SPEC_BYTES_MAX = 1024 * 1024
 ANYBODY = "clawos-sandbox"
 """The user whose name says nothing: only this one's calls may have another id outside."""
+# What the kernel takes, its closing NUL included: a path, a name in it, one argument or variable.
+_PATH_BYTES_MAX = 4096
+_NAME_BYTES_MAX = 255
+_ARG_BYTES_MAX = 128 * 1024
+_MESSAGE_MAX = 300
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,63}\Z")]
 _Text = Annotated[str, msgspec.Meta(max_length=128 * 1024)]
@@ -29,6 +34,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 class Spec(Record, frozen=True):
     tool: _Name
     argv: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=256)]
+    runtime: Literal["native", "wasm"] = "native"
+    """What argv[0] is: a program, or a WebAssembly module."""
     env: Annotated[dict[str, _Text], msgspec.Meta(max_length=64)] = msgspec.field(default_factory=dict)
     stdin: bool = False
     cwd: _Path | None = None
@@ -47,32 +54,43 @@ class Spec(Record, frozen=True):
 
 
 def is_clean(path: str) -> bool:
-    """Absolute, no NUL, and already in its shortest form: no `..`, `.`, `//` or trailing slash."""
-    return path.startswith("/") and "\0" not in path and posixpath.normpath(path) == path and path[:2] != "//"
+    """Absolute, no NUL, in its shortest form (no `..`, `.`, `//`, trailing slash), short enough to exist."""
+    if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path or path[:2] == "//":
+        return False
+    encoded = path.encode(errors="surrogatepass")
+    return len(encoded) < _PATH_BYTES_MAX and all(len(n) <= _NAME_BYTES_MAX for n in encoded.split(b"/"))
 
 
 def parse(text: str) -> Spec:
     """Parse a specification. Raises SpecInvalid with the path of what is wrong."""
-    if len(text) > SPEC_BYTES_MAX:
-        raise SpecInvalid(f"the specification is larger than {SPEC_BYTES_MAX} characters")
+    if len(text) > SPEC_BYTES_MAX or len(text.encode(errors="replace")) > SPEC_BYTES_MAX:
+        raise SpecInvalid(f"the specification is larger than {SPEC_BYTES_MAX} bytes")
     try:
         spec = from_json(text, Spec, "spec")
     except BadRequest as error:
-        raise SpecInvalid(error.message) from None
-    for field, values in (("argv", spec.argv), ("env", (*spec.env, *spec.env.values()))):
+        raise SpecInvalid(_short(error.message)) from None
+    variables = tuple(f"{name}={value}" for name, value in spec.env.items())
+    for field, values in (("argv", spec.argv), ("env", variables)):
         if any("\0" in value or not _is_text(value) for value in values):
             raise SpecInvalid(f"spec: {field} holds a NUL or half a character")
+        if any(len(value.encode()) >= _ARG_BYTES_MAX for value in values):
+            raise SpecInvalid(f"spec: {field} holds a text of {_ARG_BYTES_MAX} bytes or more")
     if not is_clean(spec.argv[0]):
         raise SpecInvalid("spec: argv[0] is not the absolute path of a program")
     for name in spec.env:
         if not _ENV_NAME.match(name):
-            raise SpecInvalid(f"spec: env: {name!r} is not a variable's name")
+            raise SpecInvalid(f"spec: env: {_short(name)!r} is not a variable's name")
     for path in (*spec.read, *spec.sockets, *((spec.cwd,) if spec.cwd else ())):
         if not is_clean(path) or not _is_text(path):
-            raise SpecInvalid(f"spec: {path!r} is not a clean absolute path")
+            raise SpecInvalid(f"spec: {_short(path)!r} is not a clean absolute path")
     if spec.home != "none" and spec.home_owner is None:
         raise SpecInvalid("spec: home needs home_owner")
     return spec
+
+
+def _short(text: str) -> str:
+    """For a message: what a caller sends may be a megabyte."""
+    return text if len(text) <= _MESSAGE_MAX else f"{text[:_MESSAGE_MAX]}…"
 
 
 def _is_text(value: str) -> bool:

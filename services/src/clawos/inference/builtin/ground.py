@@ -10,7 +10,7 @@ import re
 _QUOTED = re.compile(r"(?<!\w)(?P<q>[\"'])(?P<inner>.+?)(?P=q)(?!\w)")
 NO_VERB = "the request has none of the words that ask for it"
 FORBIDDEN = "the request says not to"
-_NOT = r"(?:do\s?n[o']?t|don't|dont|do not|not|never|without|mustn't|shouldn't|"
+_NOT = r"(?:do?\s?n[o']?t|don't|dont|do not|not|never|without|mustn't|shouldn't|"
 _NOT += r"needn't|no need to|avoid|refrain from)"
 _ASKING = re.compile(
     r"\s*(?:and |but |so |ok |hey |please |well |then )*"

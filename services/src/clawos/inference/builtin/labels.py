@@ -84,8 +84,8 @@ def slot_of(tool: ToolSpec, key: str) -> str:
 def decide(shares: Sequence[Mapping[str, float]]) -> tuple[tuple[str, ...], float]:
     """The labels of a request from the probabilities of each place, and how certain they are.
 
-    The certainty is that of what they lead to: labels that do the same count together. The least of the places
-    is that of the whole.
+    The certainty is that of what they lead to: labels that do the same count together. The least of the
+    places is that of the whole.
     """
     chosen = [max(place, key=place.__getitem__) for place in shares]
     labels = (chosen[0], *takewhile(lambda label: label != NONE, chosen[1:]))

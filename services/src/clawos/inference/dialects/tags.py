@@ -31,8 +31,8 @@ class TagDialect:
 
     name = DIALECT
 
-    def __init__(self, model: Model, metadata: Mapping[str, Any], threads: int) -> None:
-        self._tagger = Tagger(model, metadata, TOKENS, threads)
+    def __init__(self, model: Model, metadata: Mapping[str, Any]) -> None:
+        self._tagger = Tagger(model, metadata, TOKENS)
 
     @property
     def context_tokens(self) -> int:

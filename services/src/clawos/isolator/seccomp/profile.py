@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,12 @@ class _File(Record, frozen=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     conditional: tuple[_Conditional, ...] = ()
+    allow_on: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    reasons: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if strays := set(self.reasons) - {*self.allow, *self.deny, *chain(*self.allow_on.values())}:
+            raise ValueError(f"reasons names what is not listed: {', '.join(sorted(strays))}")
 
 
 @dataclass(frozen=True)
@@ -57,19 +64,25 @@ class Rule:
 
     alternatives: tuple[tuple[Comparison, ...], ...]
 
+    @property
+    def is_plain(self) -> bool:
+        """Is the answer the same whatever the arguments?"""
+        return self in (ALLOW, DENY)
+
 
 ALLOW = Rule(((),))
 DENY = Rule(())
 
 
-def load(directory: Path, name: str) -> dict[str, Rule]:
+def load(directory: Path, name: str, architecture: str) -> dict[str, Rule]:
     """Rules of a profile by system call. Raises ConfigInvalid."""
     rules: dict[str, Rule] = {}
     profile = _read(directory / f"{name}.json")
     for file in (profile, *(_read(directory / "layers" / f"{layer}.json") for layer in profile.include)):
         if file is not profile and file.include:
             raise ConfigInvalid(f"{directory}: {name}: a layer includes no layer")
-        named = [(call, ALLOW) for call in file.allow] + [(call, DENY) for call in file.deny]
+        allowed = (*file.allow, *file.allow_on.get(architecture, ()))
+        named = [(call, ALLOW) for call in allowed] + [(call, DENY) for call in file.deny]
         named += [
             (c.syscall, Rule(tuple(tuple(map(_test, tests)) for tests in c.only))) for c in file.conditional
         ]

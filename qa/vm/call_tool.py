@@ -1,6 +1,7 @@
-"""The guest's side of `call`: run one shipped tool as the agent does after an approval. Sent by the channel.
+"""The guest's side of `call`: run one tool as the agent does after an approval. Sent by the channel.
 
-Arguments: the tool's name, its arguments as JSON, the user's name. Prints one JSON object.
+Arguments: the tool's name, its arguments as JSON, the user's name, and fields of the specification to change,
+as JSON. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from clawos.core.errors import ClawError
 from clawos.core.names import POLICY_DIR
 from clawos.core.parse import from_toml, to_json
 
+ADDED = Path("/etc/clawos/tools.d")
 
-async def main(tool: str, arguments: str, name: str) -> None:
-    manifest = from_toml(Path(POLICY_DIR / "tools" / f"{tool}.toml"), Manifest)
+
+async def main(tool: str, arguments: str, name: str, changes: str) -> None:
+    own = ADDED / f"{tool}.toml"
+    manifest = from_toml(own if own.exists() else POLICY_DIR / "tools" / own.name, Manifest)
     user = User(pwd.getpwnam(name).pw_uid, name)
-    spec = to_json(run_spec(manifest, expand(manifest.argv, json.loads(arguments)), user))
+    made = json.loads(to_json(run_spec(manifest, expand(manifest.argv, json.loads(arguments)), user)))
+    spec = json.dumps(made | json.loads(changes))
     bus = await Bus.connect()
     nothing = os.open(os.devnull, os.O_RDONLY)
     try:

@@ -1,0 +1,1 @@
+"""Programs that were not written for a sandbox, run in ours: what fails, and why."""
