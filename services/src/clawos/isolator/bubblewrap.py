@@ -19,9 +19,10 @@ from pathlib import Path
 from clawos.core import run
 from clawos.core.errors import ClawError
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
+from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
-from clawos.isolator.ids import CallIds, HostIds
+from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Allow, Bind, Dir, File, Link, Mount, Plan, Proc, Tmpfs
 from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
@@ -189,12 +190,12 @@ class BubblewrapSandbox:
 class Bubblewrap:
     """A `Sandbox` that starts bubblewrap, one process a call, between the two halves of claw-confine."""
 
-    def __init__(self, program: Path, confine: Path, cgroups: Cgroups | None, ids: HostIds) -> None:
+    def __init__(self, program: Path, confine: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `backend.py` never passes it."""
         self._program = program
         self._confine = confine
         self._cgroups = cgroups
-        self.uids = CallIds(ids)
+        self.uids = CallIds(ids or host_ids(Config()))
 
     async def check(self) -> None:
         """Is it one that we may trust, and can it work here? Raises SandboxRefused."""

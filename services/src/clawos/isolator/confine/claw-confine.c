@@ -69,7 +69,6 @@ static void read_plan(struct plan *plan, int fd) {
     uint8_t *bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (bytes == MAP_FAILED || plan_parse(plan, bytes, (size_t)found.st_size))
         refuse("plan");
-    close(fd);
 }
 
 static void write_text(int directory, const char *file, const char *text, const char *step) {
