@@ -116,6 +116,7 @@ async def test_the_limit_is_named(
         "cpu_s",
         "peak_memory_bytes",
         "landlock_abi",
+        "cgroup_id",
     }
     (record,) = caplog.records
     assert record.__dict__["CLAWOS_TOOL"] == "test.tool"
