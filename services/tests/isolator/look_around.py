@@ -101,7 +101,6 @@ print(
             "status": status(),
             "mounts": mounts(),
             "tree": tree(),
-            "groups": os.getgroups(),
             "id maps": {
                 name: (SELF / name).read_text().split() for name in ("uid_map", "gid_map", "setgroups")
             },

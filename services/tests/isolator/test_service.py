@@ -119,6 +119,7 @@ async def test_the_limit_is_named(
         "peak_pids",
         "out_of_memory",
         "landlock_abi",
+        "cgroup_id",
     }
     assert (ran.result["peak_pids"], ran.result["out_of_memory"]) == (3, limit == "memory")
     (record,) = caplog.records
