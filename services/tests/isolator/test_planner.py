@@ -198,7 +198,7 @@ def test_run_as_names_programs_and_no_patterns(program: str) -> None:
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """Not below /tmp, of which every sandbox has its own."""
-    with TemporaryDirectory(dir="/var/tmp") as directory:
+    with TemporaryDirectory(dir="/srv") as directory:
         yield Path(directory)
 
 

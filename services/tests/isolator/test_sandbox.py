@@ -6,7 +6,6 @@ import asyncio
 import os
 import pwd
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -26,7 +25,6 @@ from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.ids import host_ids
 from clawos.isolator.launcher import Launcher
 from clawos.isolator.planner import Planner
-from clawos.isolator.ports import Streams
 from clawos.isolator.service import Isolator
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
@@ -118,6 +116,7 @@ async def test_pid_one_is_another_user_without_privileges(isolator: Isolator) ->
     await finish(call)
 
 
+@by_launcher
 async def test_no_user_namespace_can_be_made_even_without_a_filter(sh: Sh) -> None:
     assert (await sh("cat /proc/sys/user/max_user_namespaces")).stdout == "0\n"
     assert int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
@@ -535,31 +534,6 @@ async def test_a_killed_spawner_takes_all_along_and_the_next_call_starts_another
 
 
 @by_launcher
-async def test_where_there_are_no_descriptors_a_call_is_refused_and_nothing_is_lost(
-    isolator: Isolator, launcher: Launcher, sh: Sh, planner: Planner
-) -> None:
-    assert (await sh("echo first")).stdout == "first\n"
-    streams = Streams(*(os.open(os.devnull, os.O_RDWR) for _ in range(3)))
-    plan = planner.plan(parse(spec_text("/usr/bin/true")))
-    before, free = descriptors(), len(launcher.uids)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    refused = 0
-    for spare in range(12):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 1 + spare, limits[1]))
-        try:
-            await (await launcher.start("x", plan, streams)).wait()
-        except SandboxRefused as error:
-            refused += 1
-            assert (error.step, error.fields["errno"]) == ("launcher", "EMFILE")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert (descriptors(), len(launcher.uids)) == (before, free)
-    assert 0 < refused < 12
-    for fd in (streams.stdin, streams.stdout, streams.stderr):
-        os.close(fd)
-
-
-@by_launcher
 async def test_a_spawner_that_does_not_answer_is_ended(
     isolator: Isolator, config: Config, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,10 +645,6 @@ async def running(command_line: str, count: int) -> list[int]:
         while len(found := leftovers(command_line)) < count:  # noqa: ASYNC110 # it has no event
             await asyncio.sleep(0.01)
     return found
-
-
-def descriptors() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
 
 
 def leftovers(command_line: str) -> list[int]:

@@ -68,10 +68,16 @@ class Scripted:
         self.killed = True
         self.over.set()
 
+    async def close(self) -> None:
+        pass
+
 
 class Refusing:
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> Running:
         raise SandboxRefused("seccomp", 22)
+
+    async def close(self) -> None:
+        pass
 
 
 def isolator(planner: Planner, sandbox: Scripted | Refusing, config: Config) -> Isolator:

@@ -157,6 +157,7 @@ hard_fields = {
     "argv": st.lists(hard_texts | st.just("/usr/bin/true"), max_size=300),
     "runtime": st.sampled_from(["native", "wasm", "", None, 1]),
     "env": st.dictionaries(hard_texts, hard_texts | numbers, max_size=70),
+    "network": st.sampled_from(["none", "egress", "host", None, 1]),
     "stdin": numbers,
     "cwd": hard_texts | st.none() | numbers,
     "home": st.sampled_from(["none", "read", "write", "all", "", None, 1]),

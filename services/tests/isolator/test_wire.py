@@ -17,7 +17,7 @@ from clawos.isolator.handover import sealed
 from clawos.isolator.plan import Access, Mount
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
-from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, _landlock, decode_report, encode
+from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, landlock, decode_report, encode
 
 from .conftest import ISOLATOR, spec_text
 from .rig import INIT, Rig, read_socket
@@ -64,9 +64,9 @@ def test_landlock_has_the_kernels_numbers() -> None:
     }
     assert set(words) == set(Access)
     for access, names in words.items():
-        assert _landlock(access) == sum(bits[name] for name in names), access
-    assert _landlock(Access.READ | Access.EXEC) == bits["READ_FILE"] | bits["READ_DIR"] | bits["EXECUTE"]
-    assert not sum(bits[name] for name in ("MAKE_CHAR", "MAKE_BLOCK")) & _landlock(~Access(0))
+        assert landlock(access) == sum(bits[name] for name in names), access
+    assert landlock(Access.READ | Access.EXEC) == bits["READ_FILE"] | bits["READ_DIR"] | bits["EXECUTE"]
+    assert not sum(bits[name] for name in ("MAKE_CHAR", "MAKE_BLOCK")) & landlock(~Access(0))
 
 
 def test_a_good_plan_runs(rig: Rig, plan_bytes: bytes) -> None:

@@ -162,6 +162,7 @@ class Isolator:
             for rest in tuple(self._tasks):
                 rest.cancel()
             await asyncio.wait(self._tasks)
+        await self._sandbox.close()
 
     @contextlib.contextmanager
     def _is_starting(self, owner: str) -> Iterator[None]:

@@ -51,7 +51,8 @@ def _record(kind: Kind, a: bytes = b"", b: bytes = b"", *, flags: int = 0, numbe
     return _RECORD.pack(kind, flags, number, len(a), len(b)) + a + b
 
 
-def _landlock(access: Access) -> int:
+def landlock(access: Access) -> int:
+    """Its bits LANDLOCK_ACCESS_FS_*."""
     return reduce(or_, (_LANDLOCK[each] for each in access), 0)
 
 
@@ -89,7 +90,7 @@ def _operations(plan: Plan) -> Iterator[bytes]:
             case Proc(path):
                 yield _record(Kind.PROC, _text(path))
             case Allow(path, access):
-                yield _record(Kind.ALLOW, _text(path), flags=_landlock(access))
+                yield _record(Kind.ALLOW, _text(path), flags=landlock(access))
 
 
 def encode(plan: Plan, host_uid: int | None = None) -> bytes:
