@@ -70,7 +70,9 @@ async def test_is_an_ordinary_user(sh: Sh, backend: str) -> None:
     uid, gid = str(SANDBOX.pw_uid), str(SANDBOX.pw_gid)
     *inside, outside, count = ran.stdout.split()
     assert (inside, count) == ([uid, gid, gid, uid], "1")
-    if backend == "launcher":  # around bubblewrap's namespace is another one, which alone can be seen from here
+    if (
+        backend == "launcher"
+    ):  # around bubblewrap's namespace is another one, which alone can be seen from here
         assert int(outside) > 0x70000000
 
 

@@ -17,7 +17,7 @@ from clawos.isolator.handover import sealed
 from clawos.isolator.plan import Access, Mount
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
-from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, landlock, decode_report, encode
+from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, decode_report, encode, landlock
 
 from .conftest import ISOLATOR, spec_text
 from .rig import INIT, Rig, read_socket

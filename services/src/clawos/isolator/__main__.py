@@ -11,7 +11,6 @@ from clawos.isolator import backend, quotas
 from clawos.isolator.cgroup import Cgroups, disk_of
 from clawos.isolator.config import ROOM, Config
 from clawos.isolator.filters import load as load_filters
-from clawos.isolator.ids import host_ids
 from clawos.isolator.interface import IsolatorInterface
 from clawos.isolator.launcher import LinuxMachine
 from clawos.isolator.planner import Planner

@@ -190,7 +190,9 @@ class BubblewrapSandbox:
 class Bubblewrap:
     """A `Sandbox` that starts bubblewrap, one process a call, between the two halves of claw-confine."""
 
-    def __init__(self, program: Path, confine: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
+    def __init__(
+        self, program: Path, confine: Path, cgroups: Cgroups | None, ids: HostIds | None = None
+    ) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `backend.py` never passes it."""
         self._program = program
         self._confine = confine
