@@ -56,7 +56,7 @@ def installed() -> Iterator[None]:
 
 @pytest.fixture
 def config(config: Config) -> Iterator[Config]:
-    """With a directory of modules that a test may write to; not below /tmp, which every sandbox has its own of."""
+    """With a directory of modules that a test may write to, not below /tmp: each sandbox has its own."""
     with tempfile.TemporaryDirectory(prefix="clawos-test-", dir="/srv") as directory:
         Path(directory).chmod(0o755)
         yield msgspec.structs.replace(config, wasm=(directory,))

@@ -53,7 +53,8 @@ class Planner:
     def plan(self, spec: Spec) -> Plan:
         """What to do for this call.
 
-        Raises SpecInvalid for what no call may have, EgressMissing, SandboxRefused where we cannot look at the machine.
+        Raises SpecInvalid for what no call may have, EgressMissing, SandboxRefused where we cannot look at
+        the machine.
         """
         if spec.network == "egress":
             raise EgressMissing("spec: network: nothing leads out yet", "use network = none")
