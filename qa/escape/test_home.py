@@ -36,7 +36,7 @@ def home(guest: Guest) -> Iterator[None]:
 def test_links_at_mount_targets_lead_nowhere(guest: Guest, root: Run) -> None:
     """CVE-2026-87766 and its kin: an earlier call plants them, the set-up of a later one must not follow."""
     plant = (
-        f'for t in {TARGETS}; do ln -s {SECRET} ~/$t; done; ln -s /etc ~/claw; ln -s / ~/"$(printf "\\n")"'
+        f'for t in {TARGETS}; do ln -s {SECRET} ~/$t; done; ln -s /etc ~/claw; ln -s / ~/"$(printf "a\\nb")"'
     )
     assert guest.inside(plant).exit_code == 0
     root(f"touch {STAMP}; sleep 1")
