@@ -311,8 +311,12 @@ int main(int argc, char **argv) {
     if (spawner < 0)
         refuse("namespaces");
     if (spawner == 0) {
+        struct pollfd launcher = {go[0], 0, 0};
         close(go[1]);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || read(go[0], &byte, 1) != 1)
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+            refuse("process");
+        /* Should it have ended before we asked for that signal, it has hung up. */
+        if (read(go[0], &byte, 1) != 1 || poll(&launcher, 1, 0))
             _exit(1);
         run_spawner(control);
     }
@@ -322,7 +326,8 @@ int main(int argc, char **argv) {
             refuse("id-map");
     }
     keep_capabilities(0);
-    if (write(go[1], "", 1) != 1 || syscall(SYS_close_range, 3U, ~0U, 0) || waitpid(spawner, &status, 0) != spawner)
-        return 1;
+    if (write(go[1], "", 1) != 1 || dup2(go[1], 3) < 0 || syscall(SYS_close_range, 4U, ~0U, 0) ||
+        waitpid(spawner, &status, 0) != spawner)
+        refuse("process");
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
