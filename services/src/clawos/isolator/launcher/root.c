@@ -76,10 +76,12 @@ static int clone_tree(int source, const char *step) {
 
 static int new_file_system(const char *type, const char *const options[][2], uint64_t attributes) {
     int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+    if (context < 0)
+        refuse(type);
     for (size_t i = 0; options && options[i][0]; i++)
         if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0))
             refuse(type);
-    if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+    if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         refuse(type);
     int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
     if (tree < 0)
