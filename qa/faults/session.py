@@ -1,18 +1,23 @@
-"""One run of the real launcher with one system call of it made to fail."""
+"""Calls through the real launcher, with one system call of its processes made to fail."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
+import select
 import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clawos.core.parse import to_json
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
+from clawos.isolator.handover import sealed
 from clawos.isolator.plan import Plan
 from clawos.isolator.planner import Planner
 from clawos.isolator.seccomp.__main__ import compile_profile
@@ -20,20 +25,30 @@ from clawos.isolator.seccomp.compiler import ARCHITECTURES
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
 
+sys.path.append(str(Path(__file__).parents[2] / "services" / "tests" / "isolator"))
+from rig import Rig, read_socket
+
 HERE = Path(__file__).parent
-LAUNCHER = Path("services/src/clawos/isolator/launcher")
+SOURCE = Path("services/src/clawos/isolator/launcher")
 POLICIES = Path("policies")
-PROCESSES = ("launcher", "init", "worker")
+PROCESSES = ("launcher", "spawner", "proc", "filler", "builder", "init", "worker")
+"""In the order of their making, up to the first call's; the pid namespace of "proc" ends at once."""
 HANG_S = 15
+HUNG = "hung"
 
 # What a program can see of its fences. Last, that it came to its end.
-LOOK = """grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status
-ulimit -a; umask; hostname; ls /proc/self/fd; cut -d' ' -f4-6 /proc/self/mountinfo; echo ran"""
+LOOK = """grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; cat /proc/self/[ug]id_map
+ulimit -a; umask; hostname; pwd; ls /proc/self/fd; cut -d' ' -f4-6 /proc/self/mountinfo
+cd /proc; cat sys/user/max_user_namespaces self/oom_score_adj self/cgroup; cut -d: -f1 self/net/dev
+ls -d [0-9]*; echo ran"""
+
+At = tuple[int, int, int]
+NOWHERE: At = (0, -1, 1)
 
 
 @dataclass(frozen=True)
-class Call:
-    """The nth call of one number by one process."""
+class Made:
+    """The nth system call of one number by one process."""
 
     process: int
     number: int
@@ -41,28 +56,51 @@ class Call:
     result: str = ""
 
     @property
-    def at(self) -> tuple[int, int, int]:
+    def at(self) -> At:
         return self.process, self.number, self.nth
 
 
 @dataclass(frozen=True)
-class Run:
-    status: int
-    stdout: str
+class Answer:
+    """What came of one call, without what differs from time to time: how long it took and how much memory."""
+
     reports: tuple[str, ...]
-    calls: tuple[Call, ...]
+    stdout: str
+
+    @property
+    def refused(self) -> list[str]:
+        return [line for line in self.reports if line.startswith("refused ")]
+
+    @property
+    def started(self) -> bool:
+        return any(line.startswith("started ") for line in self.reports)
+
+    def unlike(self, other: Answer) -> str:
+        """The reports, and what it saw that another did not."""
+        lines = set(self.stdout.splitlines()) ^ set(other.stdout.splitlines())
+        return f"{', '.join(self.reports)} {sorted(lines)}"
+
+
+@dataclass(frozen=True)
+class Run:
+    first: Answer
+    others: tuple[Answer, ...]
+    """By the same launcher, or by another where that one has ended."""
+    is_replaced: bool
+    stderr: str
+    made: tuple[Made, ...]
     left: str
-    """What was still there when the launcher was gone; empty when all is clean."""
+    """What was still there at the end; empty when all is clean."""
 
     @property
     def injected(self) -> bool:
-        return any(call.result == "injected" for call in self.calls)
+        return any(made.result == "injected" for made in self.made)
 
 
 def build(folder: Path) -> tuple[Path, Path]:
     """The launcher as the image has it, and the injector."""
     launcher, inject = folder / "claw-launch", folder / "inject"
-    subprocess.run(["make", "-s", "-C", LAUNCHER, f"OUT={launcher}"], check=True)
+    subprocess.run(["make", "-s", "-C", SOURCE, f"OUT={launcher}"], check=True)
     flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["gcc", *flags, "-o", inject, HERE / "inject.c"], check=True)
     return launcher, inject
@@ -78,61 +116,157 @@ def plan_of(planner: Planner, script: str) -> Plan:
     return planner.plan(parse(to_json({"tool": "test.faults", "argv": ["/bin/sh", "-c", script]})))
 
 
-class Rig:
+class Launcher:
+    """One that runs under the injector, and the root that it has made."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self._root: int | None = None
+
+    def call(self, plan: int) -> Answer:
+        """Build the root where there is none yet, and run the plan in it."""
+        reader, writer = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        reports: list[str] = []
+        try:
+            if self._root is None:
+                reports, self._root = self.rig.build(plan)
+            if self._root is not None:
+                with self.rig.start(plan, self._root, (null, writer, writer)) as status:
+                    status.settimeout(HANG_S)
+                    reports = read_socket(status).decode().splitlines()
+        except TimeoutError:
+            reports = [HUNG]
+        except OSError:  # the launcher has ended
+            reports = []
+        finally:
+            os.close(null)
+            os.close(writer)
+        words = (line if line[:5] != "usage" else " ".join(line.split()[:2]) for line in reports)
+        return Answer(tuple(words), _read_to_the_end(reader))
+
+    def has_ended(self) -> bool:
+        """Asked where it gave no word, as it may only when it ends."""
+        try:
+            self.rig.process.wait(HANG_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def held(self, expected: Counter[str] | None) -> Counter[str]:
+        """What the spawner has: descriptors, its own network among them, and processes.
+
+        It takes a moment until it has let go of what was a call's.
+        """
+        held: Counter[str] = Counter()
+        deadline = time.monotonic() + (2 if expected else 0.5)
+        while time.monotonic() < deadline and (not held or held != expected):
+            time.sleep(0.002)
+            try:
+                held = Counter(self._held())
+            except (OSError, ValueError):
+                return Counter()  # it has ended
+        return held
+
+    def _held(self) -> Iterator[str]:
+        (launcher,) = _children(self.rig.process.pid)
+        (spawner,) = _children(launcher)
+        own = Path(f"/proc/{spawner}/ns/net").readlink()
+        for link in Path(f"/proc/{spawner}/fd").iterdir():
+            target = link.readlink()
+            yield ("own " if target == own else "") + re.sub(r"\d+", "", str(target))
+        yield from ("a process" for _ in _children(spawner))
+
+    def close(self) -> Iterator[str]:
+        """End it; what does not end is told."""
+        if self._root is not None:
+            os.close(self._root)
+        self.rig.control.close()
+        if not self.has_ended():
+            self.rig.process.kill()
+            self.rig.process.wait()
+            yield HUNG
+
+
+class Sessions:
     def __init__(self, folder: Path, cgroups: Path | None) -> None:
         """`cgroups`: where to make the leaf that sandboxes start in."""
-        self.launcher, self.inject = build(folder)
-        self.cgroups = cgroups
-        self.plan = encode(plan_of(planner(folder), LOOK))
-        self.long_plan = encode(plan_of(planner(folder), LOOK + "; sleep 60"))
+        self._launcher, self._inject = build(folder)
+        self._cgroups = cgroups
+        self._plan = sealed(encode(plan_of(planner(folder), LOOK)))
+        self._long_plan = sealed(encode(plan_of(planner(folder), LOOK + "; sleep 60")))
+        self._held: Counter[str] | None = None
 
-    def run(self, at: tuple[int, int, int] = (0, -1, 1), fault: int = 0, plan: bytes | None = None) -> Run:
-        """The launcher from start to end, with `fault` (0: a SIGKILL) at this call."""
+    def run(self, at: At = NOWHERE, fault: int = 0, *, is_long: bool = False, calls: int = 2) -> Run:
+        """A launcher from start to end, with `fault` (0: a SIGKILL) at this system call. `is_long`: the first
+        program would go on for a minute."""
         mounts = Path("/proc/self/mountinfo").read_text()
-        plan_fd = os.memfd_create("plan")
-        os.write(plan_fd, plan or self.plan)
-        status_read, status_write = os.pipe()
-        log_read, log_write = os.pipe()
-        for fd in (status_write, log_write):
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads before the end
-        passed = [plan_fd, status_write, log_write]
-        leaf = self._leaf()
-        cgroup = "--test-without-cgroup"
-        if leaf:
-            passed.append(os.open(leaf, os.O_RDONLY | os.O_DIRECTORY))
-            cgroup = str(passed[-1])
-        words = [str(n) for n in (log_write, *at, fault, self.launcher, plan_fd, status_write)]
-        process = subprocess.Popen(
-            [self.inject, *words, cgroup],
-            pass_fds=passed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        # To the end of the program's output: whoever holds it open still lives.
-        try:
-            stdout, _ = process.communicate(timeout=HANG_S)
-            left = []
-        except subprocess.TimeoutExpired:
-            process.kill()
-            stdout, _ = process.communicate()
-            left = [f"it hung for {HANG_S} s"]
-        for fd in passed:
-            os.close(fd)
-        if leaf:
-            left += _remove(leaf)
+        log, stderr = os.memfd_create("log"), os.memfd_create("stderr")
+        left: list[str] = []
+        with self._leaf(left) as leaf:
+            launcher = self._start(log, stderr, leaf, at, fault)
+            answers = [launcher.call(self._long_plan if is_long else self._plan)]
+            is_replaced = False
+            for _ in range(calls - 1):
+                answer = launcher.call(self._plan)
+                if not answer.reports and not is_replaced and launcher.has_ended():
+                    left += launcher.close()
+                    launcher = self._start(os.memfd_create("log"), stderr, leaf, NOWHERE, 0)
+                    is_replaced = True
+                    answer = launcher.call(self._plan)
+                answers.append(answer)
+            if not is_replaced:
+                held = launcher.held(self._held)
+                self._held = self._held or held
+                left += (held - self._held).elements()
+            left += launcher.close()
         if Path("/proc/self/mountinfo").read_text() != mounts:
             left.append("a mount")
-        with os.fdopen(status_read) as reports, os.fdopen(log_read) as log:
-            told = tuple(reports.read().splitlines())
-            return Run(process.returncode, stdout, told, tuple(_calls(log.read())), ", ".join(left))
+        made = tuple(_made(_text(log)))
+        return Run(answers[0], tuple(answers[1:]), is_replaced, _text(stderr), made, ", ".join(left))
 
-    def _leaf(self) -> Path | None:
-        if not self.cgroups:
-            return None
-        leaf = self.cgroups / f"clawos-faults-{os.getpid()}"
-        leaf.mkdir()
-        return leaf
+    @contextmanager
+    def _leaf(self, left: list[str]) -> Iterator[int | None]:
+        """A cgroup for one run; what is in it at the end is left over."""
+        if self._cgroups is None:
+            yield None
+            return
+        path = self._cgroups / f"clawos-faults-{os.getpid()}"
+        path.mkdir()
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+            left += _remove(path)
+
+    def _start(self, log: int, stderr: int, leaf: int | None, at: At, fault: int) -> Launcher:
+        words = [str(n) for n in (log, *at, fault)]
+        fds = [log] if leaf is None else [log, leaf]
+        before = [str(self._inject), *words]
+        return Launcher(Rig(self._launcher, before=before, leaf=leaf, pass_fds=fds, stderr=stderr))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _read_to_the_end(reader: int) -> str:
+    """Until nobody can write any more; whoever holds the other end still lives."""
+    said = b""
+    deadline = time.monotonic() + HANG_S
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        while select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not (piece := stream.read(65536)):
+                return said.decode()
+            said += piece
+    return said.decode() + HUNG
+
+
+def _text(fd: int) -> str:
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(fd) as file:
+        return file.read()
 
 
 def _remove(leaf: Path) -> Iterator[str]:
@@ -146,15 +280,15 @@ def _remove(leaf: Path) -> Iterator[str]:
     leaf.rmdir()
 
 
-def _calls(log: str) -> Iterator[Call]:
-    made: Counter[tuple[int, int]] = Counter()
+def _made(log: str) -> Iterator[Made]:
+    count: Counter[tuple[int, int]] = Counter()
     for line in log.splitlines(keepends=True):
         if not line.endswith("\n"):
             break  # it was killed there
         process, number, result = line.split()
         key = int(process), int(number)
-        made[key] += 1
-        yield Call(*key, made[key], result)
+        count[key] += 1
+        yield Made(*key, count[key], result)
 
 
 def cgroup_mount() -> Path | None:

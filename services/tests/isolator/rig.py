@@ -19,6 +19,8 @@ from clawos.isolator.handover import sealed
 # As root: whoever a plan names.
 EVERYBODY = "0 0 4294967295\n"
 INIT = 0x70000000
+_ANSWER_S = 60
+"""Nothing that is asked takes longer, on a machine without time."""
 
 
 class Rig:
@@ -32,13 +34,15 @@ class Rig:
         uid_map: str = EVERYBODY,
         gid_map: str = EVERYBODY,
         leaf: int | None = None,
+        pass_fds: Sequence[int] = (),
+        stderr: int | None = None,
     ) -> None:
         self._leaf = leaf
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = str(theirs.fileno())
         command = [*before, str(program), fd, uid_map, gid_map, str(INIT)]
         command += [] if leaf else ["--test-without-cgroup"]
-        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *pass_fds), stderr=stderr)
         theirs.close()
 
     def __enter__(self) -> Rig:
@@ -59,8 +63,13 @@ class Rig:
     def ask(self, fds: Sequence[int]) -> socket.socket:
         """Send a request whose second descriptor is its status; returns the end to read."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(_ANSWER_S)
         with theirs:
-            socket.send_fds(self.control, [b"\0"], [fds[0], theirs.fileno(), *fds[1:]])
+            try:
+                socket.send_fds(self.control, [b"\0"], [fds[0], theirs.fileno(), *fds[1:]])
+            except OSError:
+                ours.close()
+                raise
         return ours
 
     def build(self, plan_fd: int) -> tuple[list[str], int | None]:
