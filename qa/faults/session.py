@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,8 @@ class Run:
     others: tuple[Answer, ...]
     """By the same launcher, or by another where that one has ended."""
     is_replaced: bool
-    stderr: str
+    said: str
+    """What the launcher said of itself: why it ends."""
     made: tuple[Made, ...]
     left: str
     """What was still there at the end; empty when all is clean."""
@@ -177,6 +179,14 @@ class Launcher:
             yield ("own " if target == own else "") + re.sub(r"\d+", "", str(target))
         yield from ("a process" for _ in _children(spawner))
 
+    def said(self) -> str:
+        words = b""
+        for _ in range(2):  # that it has not read all that was asked comes before its words
+            with contextlib.suppress(OSError):
+                while piece := self.rig.control.recv(100, socket.MSG_DONTWAIT):
+                    words += piece
+        return words.decode()
+
     def close(self) -> Iterator[str]:
         """End it; what does not end is told."""
         if self._root is not None:
@@ -201,17 +211,19 @@ class Sessions:
         """A launcher from start to end, with `fault` (0: a SIGKILL) at this system call. `is_long`: the first
         program would go on for a minute."""
         mounts = Path("/proc/self/mountinfo").read_text()
-        log, stderr = os.memfd_create("log"), os.memfd_create("stderr")
+        log = os.memfd_create("log")
+        said = ""
         left: list[str] = []
         with self._leaf(left) as leaf:
-            launcher = self._start(log, stderr, leaf, at, fault)
+            launcher = self._start(log, leaf, at, fault)
             answers = [launcher.call(self._long_plan if is_long else self._plan)]
             is_replaced = False
             for _ in range(calls - 1):
                 answer = launcher.call(self._plan)
                 if not answer.reports and not is_replaced and launcher.has_ended():
+                    said += launcher.said()
                     left += launcher.close()
-                    launcher = self._start(os.memfd_create("log"), stderr, leaf, NOWHERE, 0)
+                    launcher = self._start(log, leaf, NOWHERE, 0)
                     is_replaced = True
                     answer = launcher.call(self._plan)
                 answers.append(answer)
@@ -219,13 +231,14 @@ class Sessions:
                 held = launcher.held(self._held)
                 self._held = self._held or held
                 left += (held - self._held).elements()
+            said += launcher.said()
             left += launcher.close()
         if Path("/proc/self/mountinfo").read_text() != mounts:
             left.append("a mount")
         made = tuple(_made(_text(log)))
-        return Run(answers[0], tuple(answers[1:]), is_replaced, _text(stderr), made, ", ".join(left))
+        return Run(answers[0], tuple(answers[1:]), is_replaced, said, made, ", ".join(left))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _leaf(self, left: list[str]) -> Iterator[int | None]:
         """A cgroup for one run; what is in it at the end is left over."""
         if self._cgroups is None:
@@ -240,11 +253,11 @@ class Sessions:
             os.close(fd)
             left += _remove(path)
 
-    def _start(self, log: int, stderr: int, leaf: int | None, at: At, fault: int) -> Launcher:
+    def _start(self, log: int, leaf: int | None, at: At, fault: int) -> Launcher:
         words = [str(n) for n in (log, *at, fault)]
         fds = [log] if leaf is None else [log, leaf]
         before = [str(self._inject), *words]
-        return Launcher(Rig(self._launcher, before=before, leaf=leaf, pass_fds=fds, stderr=stderr))
+        return Launcher(Rig(self._launcher, before=before, leaf=leaf, pass_fds=fds))
 
 
 def _children(pid: int) -> list[int]:

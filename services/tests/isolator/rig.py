@@ -35,14 +35,13 @@ class Rig:
         gid_map: str = EVERYBODY,
         leaf: int | None = None,
         pass_fds: Sequence[int] = (),
-        stderr: int | None = None,
     ) -> None:
         self._leaf = leaf
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = str(theirs.fileno())
         command = [*before, str(program), fd, uid_map, gid_map, str(INIT)]
         command += [] if leaf else ["--test-without-cgroup"]
-        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *pass_fds), stderr=stderr)
+        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *pass_fds))
         theirs.close()
 
     def __enter__(self) -> Rig:

@@ -8,6 +8,7 @@
  *   started LANDLOCK_ABI    the program runs, all fences up
  *   exited WAIT_STATUS      the program ended
  *   usage CAUSE CPU_US KB   the sandbox is gone; CAUSE: exit, wall, stopped
+ * On CONTROL_FD we say nothing but "refused STEP ERRNO", and then end.
  * The end of its reader, or anything sent, ends the sandbox; the end of our parent ends all. Without CONTROL_FD's
  * other end we end with the last of them.
  *
@@ -44,6 +45,7 @@
 #define CAPABILITIES (1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_KILL | 1 << CAP_SYS_CHROOT | 1 << CAP_SYS_ADMIN)
 
 enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, DESCRIPTORS };
+enum { CONTROL = 3, GO = 4 };
 
 static struct call {
     pid_t pid;
@@ -288,10 +290,11 @@ static int wait_ms(void) {
 }
 
 /* Pid 1 of all sandboxes and owner of the user namespace they are made in. It runs nothing of a program. */
-_Noreturn static void run_spawner(int control) {
+_Noreturn static void run_spawner(void) {
     char score[16] = "";
+    int control;
     /* Everything else goes, whoever leaked it. */
-    if (dup2(control, 3) < 0 || syscall(SYS_close_range, 4U, ~0U, 0))
+    if (syscall(SYS_close_range, CONTROL + 1U, ~0U, 0))
         refuse("close-range");
     proc = root_open();
     own_network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -302,8 +305,8 @@ _Noreturn static void run_spawner(int control) {
     keep_capabilities(CAPABILITIES);
     if (open_pool())
         refuse("pool");
-    for (control = 3; control >= 0 || call_count;) {
-        report_fd = 2;
+    for (control = CONTROL; control >= 0 || call_count;) {
+        report_fd = CONTROL; /* what is of no one call */
         struct pollfd fds[1 + 2 * CALLS_MAX] = {{control, POLLIN, 0}};
         for (unsigned i = 0; i < call_count; i++) {
             fds[1 + 2 * i] = (struct pollfd){calls[i].pidfd, POLLIN, 0};
@@ -327,13 +330,15 @@ _Noreturn static void run_spawner(int control) {
 }
 
 int main(int argc, char **argv) {
-    int control, go[2], status;
+    int go[2], status;
     char byte, path[32];
     needs_cgroup = argc != 6 || strcmp(argv[5], "--test-without-cgroup");
-    if (argc != (needs_cgroup ? 5 : 6) || (control = atoi(argv[1])) < 3 || !(init_uid = (uid_t)atoi(argv[4]))) {
+    if (argc != (needs_cgroup ? 5 : 6) || atoi(argv[1]) < 3 || !(init_uid = (uid_t)atoi(argv[4])) ||
+        dup2(atoi(argv[1]), CONTROL) < 0) {
         fputs("usage: claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID\n", stderr);
         return 2;
     }
+    report_fd = CONTROL;
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         signal(signal_number, signal_number == SIGPIPE ? SIG_IGN : SIG_DFL);
     sigset_t none;
@@ -353,7 +358,7 @@ int main(int argc, char **argv) {
         /* Should it have ended before we asked for that signal, it has hung up. */
         if (read(go[0], &byte, 1) != 1 || poll(&launcher, 1, 0))
             _exit(1);
-        run_spawner(control);
+        run_spawner();
     }
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "/proc/%d/%cid_map", (int)spawner, "ug"[i]);
@@ -361,7 +366,7 @@ int main(int argc, char **argv) {
             refuse("id-map");
     }
     keep_capabilities(0);
-    if (write(go[1], "", 1) != 1 || dup2(go[1], 3) < 0 || syscall(SYS_close_range, 4U, ~0U, 0) ||
+    if (write(go[1], "", 1) != 1 || dup2(go[1], GO) < 0 || syscall(SYS_close_range, GO + 1U, ~0U, 0) ||
         waitpid(spawner, &status, 0) != spawner)
         refuse("process");
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
