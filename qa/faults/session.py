@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import socket
 import subprocess
@@ -155,30 +154,6 @@ class Launcher:
             return False
         return True
 
-    def held(self, expected: Counter[str] | None) -> Counter[str]:
-        """What the spawner has: descriptors, its own network among them, and processes.
-
-        It takes a moment until it has let go of what was a call's.
-        """
-        held: Counter[str] = Counter()
-        deadline = time.monotonic() + (2 if expected else 0.5)
-        while time.monotonic() < deadline and (not held or held != expected):
-            time.sleep(0.002)
-            try:
-                held = Counter(self._held())
-            except (OSError, ValueError):
-                return Counter()  # it has ended
-        return held
-
-    def _held(self) -> Iterator[str]:
-        (launcher,) = _children(self.rig.process.pid)
-        (spawner,) = _children(launcher)
-        own = Path(f"/proc/{spawner}/ns/net").readlink()
-        for link in Path(f"/proc/{spawner}/fd").iterdir():
-            target = link.readlink()
-            yield ("own " if target == own else "") + re.sub(r"\d+", "", str(target))
-        yield from ("a process" for _ in _children(spawner))
-
     def said(self) -> str:
         words = b""
         for _ in range(2):  # that it has not read all that was asked comes before its words
@@ -228,7 +203,7 @@ class Sessions:
                     answer = launcher.call(self._plan)
                 answers.append(answer)
             if not is_replaced:
-                held = launcher.held(self._held)
+                held = launcher.rig.held(self._held)
                 self._held = self._held or held
                 left += (held - self._held).elements()
             said += launcher.said()
@@ -258,10 +233,6 @@ class Sessions:
         fds = [log] if leaf is None else [log, leaf]
         before = [str(self._inject), *words]
         return Launcher(Rig(self._launcher, before=before, leaf=leaf, pass_fds=fds))
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _read_to_the_end(reader: int) -> str:

@@ -45,7 +45,6 @@ SILENT = {
 }
 # Refused with another errno than the kernel's.
 OTHER_ERRNO = {
-    ("builder", "open"): errno.EBADF,  # a directory, told by who uses it
     ("builder", "fstat"): errno.ELOOP,  # walk(): not to be told from a link
     ("worker", "landlock_create_ruleset"): errno.EOPNOTSUPP,  # no version is no Landlock
 }

@@ -237,10 +237,12 @@ class Launcher:
         raise self._silence()
 
     def _send(self, fds: list[int]) -> None:
-        """Raises OSError, and then there is no launcher any more."""
+        """Raises SandboxRefused, OSError, and then there is no launcher any more."""
         assert self._control is not None
         try:
             socket.send_fds(self._control, [b"\0"], fds)
+        except ConnectionError:
+            raise self._silence() from None
         except OSError:
             self._give_up()
             raise
