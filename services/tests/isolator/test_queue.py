@@ -100,6 +100,17 @@ async def test_a_turn_given_to_who_is_leaving_goes_on() -> None:
     assert queue.running == 0
 
 
+async def test_who_gives_up_in_the_moment_that_a_place_is_free_gets_none() -> None:
+    queue, order = queue_for(1, 5, 5), list[str]()
+    await queue.enter(0)
+    first = await line_up(queue, order, "first", 1)
+    second = await line_up(queue, order, "second", 1)
+    first.cancel()
+    queue.leave(0)
+    await second
+    assert (order, queue.running, queue.queued) == (["second"], 1, 0)
+
+
 async def test_one_user_cannot_take_every_place() -> None:
     queue = queue_for(8, 32, 5, user_running_max=6)
     for _ in range(6):

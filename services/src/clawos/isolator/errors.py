@@ -57,3 +57,10 @@ class SandboxRefused(ClawError):
             errno=errno.errorcode.get(error, str(error)) if isinstance(error, int) else None,
         )
         self.step = step
+
+    def of_call(self, index: int, tool: str) -> SandboxRefused:
+        """The same, said of one call of a group."""
+        self.message = f"call {index}, {tool}: {self.message}"
+        self.args = (self.message,)
+        self.fields["call"] = index
+        return self
