@@ -196,6 +196,10 @@ async def test_who_reads_no_more_breaks_the_pipe_of_who_writes(start: Start) -> 
     assert [ran.results[n]["cut"] for n in range(3)] == [True, True, False]
     assert ran.done["failed"] is None, "that is no failure: nobody wanted more"
     assert time.monotonic() - began < 20
+    ran = await finish(await start("chain", sh("yes; exit $?"), sh("exec head -n 1")))
+    assert (ran.results[0]["exit_code"], ran.done["failed"]) == (128 + 13, None), "as a shell tells it"
+    ran = await finish(await start("chain", sh("exit 141"), sh("cat")))
+    assert ran.done["failed"] == 0
 
 
 async def test_a_wall_clock_in_a_chain_ends_all(start: Start) -> None:

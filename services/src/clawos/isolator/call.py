@@ -139,7 +139,11 @@ class Call:
 
     @property
     def failed(self) -> bool:
-        return self.broken or bool((outcome := self.ended.result()) and outcome.exit_code)
+        """A broken pipe where nobody wanted more is no failure; a shell tells its program's by exit code."""
+        outcome = self.ended.result()
+        if self.broken or outcome is None:
+            return True
+        return bool(outcome.exit_code) and not (self.cut and outcome.exit_code == 128 + signal.SIGPIPE)
 
     def result(self, outcome: Outcome, wall_s: float) -> Result:
         return Result(
