@@ -1,4 +1,4 @@
-"""Groups of calls under the real cgroup controllers, by both backends: `claw sandbox run` with --then and --and."""
+"""Groups of calls under the real cgroup controllers, by both backends: `claw sandbox run` --then and --and."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_has_its_own_cgroup_at_the_same_time(root: Run) -> None:
 
 
 def test_many_chains_at_once_all_end(root: Run) -> None:
-    """More than there are places for: who has to wait waits, who would wait too long is told and tries again."""
+    """More than there are places for: some wait, and whom there is no room for is told and tries again."""
     chain = line(*sh("sleep 3; echo done"), "--then", *sh("cat"), "--then", *sh("cat"))
     again = f"until {chain} 2>>/run/said; do grep -q 'wait already' /run/said || exit; sleep 1; done"
     done = root(f": >/run/said; for n in 1 2 3 4 5 6 7 8; do ({again}) & done; wait; rm /run/said", 400)
