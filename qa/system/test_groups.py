@@ -1,4 +1,4 @@
-"""Groups of calls under the real cgroup controllers, by both backends: `claw sandbox run` --then and --and."""
+"""Groups of calls under real cgroup controllers, by both backends: `claw sandbox run`, --then and --and."""
 
 from __future__ import annotations
 
