@@ -39,6 +39,13 @@ READ = {
     },
     "verbs": [],
 }
+SHELL = {
+    "name": "shell.run",
+    "description": "Run a command.",
+    "class": "cautious",
+    "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
+    "verbs": [],
+}
 TOOL = {
     "name": "unit.restart",
     "description": "Restart a service.",
@@ -46,6 +53,9 @@ TOOL = {
     "parameters": {"type": "object", "properties": {"unit": {"type": "string"}}, "required": ["unit"]},
     "verbs": ["restart"],
 }
+
+
+TOOLS = [TOOL, READ, POWER, SHELL]
 
 
 class ArgumentsInvalid(ClawError):
@@ -65,11 +75,15 @@ class FakeAgent(Interface):
 
     @method
     async def tools(self) -> Str:
-        return json.dumps([TOOL, READ, POWER])
+        return json.dumps(TOOLS)
 
     @method
     async def spec(self, request: Str) -> Str:
         asked = json.loads(request)
+        if asked["tool"] == "power.off":
+            return json.dumps({"tool": "power.off", "argv": ["/bin/echo", "harm"]})
+        if asked["tool"] == "shell.run" and "command" in asked["args"]:
+            return json.dumps({"tool": "shell.run", "argv": ["/bin/sh", "-c", asked["args"]["command"]]})
         if "path" not in asked["args"]:
             raise ArgumentsInvalid(f"{asked['tool']}: data must contain ['path'] properties", "see '/tools'")
         words = [json.dumps(value) for value in asked["args"].values()]
@@ -78,7 +92,9 @@ class FakeAgent(Interface):
     @method
     async def status(self) -> Str:
         invalid = [{"file": "/etc/clawos/tools.d/bad.toml", "error": "no argv"}]
-        return json.dumps({"sessions": 2, "states": {"idle": 2}, "tools": 3, "tools_invalid": invalid})
+        return json.dumps(
+            {"sessions": 2, "states": {"idle": 2}, "tools": len(TOOLS), "tools_invalid": invalid}
+        )
 
 
 class FakeIsolator(Interface):

@@ -28,7 +28,7 @@ def test_status_shows_services_model_tools_and_memory(claw: Run) -> None:
         service["on_bus"] for service in found["services"] if service["unit"] != "clawos-other.service"
     )
     assert found["model"]["model"] == "builtin"
-    assert found["agent"]["tools"] == 3
+    assert found["agent"]["tools"] == 4
     assert 0 < found["memory"]["available_bytes"] <= found["memory"]["total_bytes"]
 
 

@@ -67,10 +67,10 @@ def test_completion_of_clawsh_offers_its_options() -> None:
     assert set(offered[1].split()) == options_of_clawsh()
 
 
-def _complete(name: str, *typed: str) -> list[str]:
+def _complete(name: str, *typed: str, before: str = "") -> list[str]:
     line = " ".join(f"'{word}'" for word in typed)
     program = (
-        f"source {COMPLETIONS / name}; COMP_WORDS=({line}); COMP_CWORD={len(typed) - 1};"
+        f"{before} source {COMPLETIONS / name}; COMP_WORDS=({line}); COMP_CWORD={len(typed) - 1};"
         f'_{name} 2>/dev/null; printf "%s\\n" "${{COMPREPLY[@]}}"'
     )
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=30, check=False)
@@ -80,7 +80,26 @@ def _complete(name: str, *typed: str) -> list[str]:
 def test_completion_of_claw_offers_its_commands() -> None:
     assert set(_complete("claw", "claw", "")) == set(commands_of_claw())
     assert set(_complete("claw", "claw", "model", "")) == set(commands_of_claw()["model"])
+    assert set(_complete("claw", "claw", "sandbox", "")) == set(commands_of_claw()["sandbox"])
     assert _complete("claw", "claw", "doctor", "--j") == ["--json"]
+
+
+def test_completion_of_claw_knows_which_tool_is_meant() -> None:
+    """In place of claw, something that answers as it does."""
+    asked = (
+        'claw() { [ $# = 2 ] && printf \'    "name": "%s",\n\' file.read unit.list && return;'
+        ' printf \'    "properties": {\n      "of-%s": {\n    }\n\' "$2"; }; compopt() { :; };'
+    )
+    for typed, offered in (
+        (["run", ""], ["file.read", "unit.list"]),
+        (["run", "a", ""], ["of-a="]),
+        (["run", "a", "x=1", "--then", ""], ["file.read", "unit.list"]),
+        (["run", "a", "x=1", "--then", "b", ""], ["of-b="]),
+        (["run", "a", "--and", "b", "y=2", "--and", "c", "z=3", ""], ["of-c="]),
+        (["plan", "a", ""], ["of-a="]),
+        (["run", "a", "--t"], ["--then"]),
+    ):
+        assert _complete("claw", "claw", "sandbox", *typed, before=asked) == offered, typed
 
 
 @pytest.mark.parametrize("page", ["clawsh.1", "claw.8"])

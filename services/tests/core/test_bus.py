@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dbus_fast import Message
 
-from clawos.core.bus import MAX_UNDER_WAY, Bus, Fd, Interface, Str, caller, method
+from clawos.core.bus import MAX_UNDER_WAY, Bus, Fd, Fds, Interface, Str, caller, method
 from clawos.core.errors import BadRequest, Busy, RemoteError, Unavailable
 from clawos.core.stream import Writer, read_json_lines
 
@@ -20,6 +20,10 @@ Connect = Callable[[], Awaitable[Bus]]
 
 
 class Echo(Interface):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing: list[asyncio.Task[None]] = []
+
     @method
     async def echo(self, text: Str) -> Str:
         """Give the text back."""
@@ -43,6 +47,17 @@ class Echo(Interface):
         await writer.send_json({"type": "text", "text": text})
         await writer.close()
         return "id", fd
+
+    @method
+    async def several(self, count: Str) -> tuple[Fds, Str, Fds, Fd]:
+        """Pipes, each with its number in it."""
+        fds = []
+        for number in range(int(count)):
+            fd, writer = await Writer.open()
+            await writer.send(str(number).encode())
+            self.closing.append(asyncio.create_task(writer.close()))
+            fds.append(fd)
+        return fds[:2], "between", fds[2:-1], fds[-1]
 
     @method
     async def wait(self) -> None:
@@ -96,6 +111,20 @@ async def test_wrong_signature_is_refused(pair: Bus) -> None:
 async def test_streams_travel_as_descriptors(pair: Bus) -> None:
     _, fd = await pair.call(NAME, "Stream", "hello")
     assert [e async for e in read_json_lines(fd)] == [{"type": "text", "text": "hello"}]
+
+
+async def test_several_descriptors_come_in_their_places(pair: Bus) -> None:
+    """As many as the system bus lets a message carry."""
+    first, between, more, last = await pair.call(NAME, "Several", "16")
+    assert (len(first), between, len(more)) == (2, "between", 13)
+    for number, fd in enumerate([*first, *more, last]):
+        assert not os.get_inheritable(fd)
+        with os.fdopen(fd, "rb") as pipe:
+            assert await asyncio.to_thread(pipe.read) == str(number).encode()
+    first, _, more, last = await pair.call(NAME, "Several", "3")
+    assert more == []
+    for fd in (*first, last):
+        os.close(fd)
 
 
 async def test_descriptors_can_be_sent(pair: Bus) -> None:

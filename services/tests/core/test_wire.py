@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clawos.core.bus import Bus, Fd, Interface, Str, method
+from clawos.core.bus import Bus, Fd, Fds, Interface, Str, method
 from clawos.core.errors import BadRequest, RemoteError, Unavailable
 from clawos.core.wire import Interrupted, Wire
 
@@ -26,6 +26,10 @@ class Echo(Interface):
     @method
     async def echo(self, text: Str, file: Fd) -> tuple[Str, Fd]:
         return text, file
+
+    @method
+    async def several(self, file: Fd) -> tuple[Fds, Str]:
+        return [file, os.dup(file)], "and"
 
     @method
     async def refuse(self) -> None:
@@ -59,6 +63,16 @@ async def test_texts_and_descriptors_go_there_and_back(wire: Wire) -> None:
     assert os.read(received, 10) == b"through"
     assert not os.get_inheritable(received)
     for fd in (reading, writing, received):
+        os.close(fd)
+
+
+async def test_several_descriptors_are_a_list(wire: Wire) -> None:
+    reading, writing = os.pipe()
+    (first, second), text = await asyncio.to_thread(wire.room, NAME, "Several", fds=(reading,))
+    os.write(writing, b"12")
+    assert (os.read(first, 1), os.read(second, 1), text) == (b"1", b"2", "and")
+    for fd in (reading, writing, first, second):
+        assert not os.get_inheritable(fd)
         os.close(fd)
 
 

@@ -8,21 +8,29 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from clawos.core.bus import Bus
 from clawos.core.errors import RemoteError
-from clawos.isolator.config import ROOM
+from clawos.isolator.config import ROOM, Config
 from clawos.isolator.errors import SandboxRefused, SpecInvalid
+from clawos.isolator.group import GroupHandle
 from clawos.isolator.interface import IsolatorInterface
 from clawos.isolator.service import Handle, Isolator
+from clawos.isolator.spec import CALLS_MAX
 
-from .conftest import ISOLATOR, finish, spec_text
+from .conftest import ISOLATOR, finish, read_all, spec_text
 
 pytestmark = pytest.mark.processes
 
 Connect = Callable[[], Awaitable[Bus]]
 NAME = ROOM.bus_name
+
+
+@pytest.fixture
+def config(config: Config) -> Config:
+    return msgspec.structs.replace(config, running_max=8, user_running_max=8)
 
 
 @pytest.fixture
@@ -74,6 +82,57 @@ async def test_a_caller_who_leaves_the_bus_takes_his_calls_along(served: Bus, is
     assert isolator.status()["running"] == 1
     await served.close()
     assert (await finish(call)).result["limit"] == "cancelled"
+
+
+async def run_group(bus: Bus, how: str, *scripts: str) -> GroupHandle:
+    calls = [
+        {"tool": "test.tool", "argv": ["/bin/sh", "-c", script], "stdin": how == "chain" and index > 0}
+        for index, script in enumerate(scripts)
+    ]
+    stdin = os.open(os.devnull, os.O_RDONLY)
+    try:
+        return GroupHandle(
+            *await bus.call(NAME, "RunGroup", json.dumps({"how": how, "calls": calls}), fds=(stdin,))
+        )
+    finally:
+        os.close(stdin)
+
+
+async def read_lines(fd: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (await asyncio.to_thread(read_all, fd)).splitlines()]
+
+
+async def test_a_chain_over_the_bus(served: Bus) -> None:
+    group = await run_group(served, "chain", "echo one; echo two", "grep o", "wc -l")
+    assert (len(group.stdout), len(group.stderr)) == (1, 3)
+    outputs = [await asyncio.to_thread(read_all, fd) for fd in (*group.stdout, *group.stderr)]
+    assert outputs == [b"2\n", b"", b"", b""]
+    lines = await read_lines(group.result)
+    assert [(line["type"], line.get("call")) for line in lines].count(("done", None)) == 1
+    assert lines[-1]["failed"] is None
+    assert set(lines[0]) == {
+        *("type", "call", "id", "cut", "exit_code", "signal", "limit", "wall_s", "cpu_s"),
+        *("peak_memory_bytes", "landlock_abi", "cgroup_id"),
+    }
+
+
+async def test_as_many_calls_as_a_message_has_room_for(served: Bus) -> None:
+    group = await run_group(served, "parallel", *(f"echo {n}; echo e{n} >&2" for n in range(CALLS_MAX)))
+    assert len({*group.stdout, *group.stderr, group.result}) == 2 * CALLS_MAX + 1
+    for number in range(CALLS_MAX):
+        assert await asyncio.to_thread(read_all, group.stdout[number]) == f"{number}\n".encode()
+        assert await asyncio.to_thread(read_all, group.stderr[number]) == f"e{number}\n".encode()
+    assert len(await read_lines(group.result)) == CALLS_MAX + 1
+
+
+async def test_a_caller_who_leaves_the_bus_takes_his_group_along(served: Bus, isolator: Isolator) -> None:
+    group = await run_group(served, "chain", "sleep 1030", "sleep 1031")
+    assert isolator.status()["running"] == 2
+    await served.close()
+    lines = await read_lines(group.result)
+    assert [line["limit"] for line in lines[:-1]] == ["cancelled"] * 2
+    for fd in (*group.stdout, *group.stderr):
+        os.close(fd)
 
 
 async def test_cancel_over_the_bus(served: Bus) -> None:

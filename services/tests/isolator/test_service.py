@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clawos.core.errors import Busy
-from clawos.isolator import service
+from clawos.isolator import calls
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused, SpecInvalid
 from clawos.isolator.launcher import LinuxMachine
@@ -186,7 +186,7 @@ async def test_who_leaves_while_waiting_is_forgotten(planner: Planner, config: C
 async def test_a_launcher_that_hangs_is_ended(
     planner: Planner, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_WALL_GRACE_S", 0.05)
+    monkeypatch.setattr(calls, "_WALL_GRACE_S", 0.05)
     sandbox = Scripted(outcome(exit_code=None, signal=9, out_of_time=True), wait=True)
     made = isolator(planner, sandbox, config)
     ran = await finish(await made.run(spec_text("/usr/bin/true", wall_s=0.05), null(), ":1.1"))
@@ -216,7 +216,7 @@ async def test_a_stopping_isolator_starts_nothing(planner: Planner, config: Conf
 async def test_stopping_does_not_wait_for_who_does_not_read(
     planner: Planner, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_CLOSE_S", 0.1)
+    monkeypatch.setattr(calls, "_CLOSE_S", 0.1)
     made = isolator(planner, Scripted(outcome(), b"x" * 100_000), config)
     call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
     await asyncio.wait_for(made.close(), 10)
@@ -227,7 +227,7 @@ async def test_stopping_does_not_wait_for_who_does_not_read(
 async def test_who_does_not_read_holds_his_turn_and_not_for_ever(
     planner: Planner, config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_DRAIN_S", 0.05)
+    monkeypatch.setattr(calls, "_DRAIN_S", 0.05)
     made = isolator(planner, Scripted(outcome(), b"x" * 400_000), changed(config, drain_s=0.5))
     before = open_descriptors()
     call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
@@ -246,7 +246,7 @@ async def test_who_does_not_read_holds_his_turn_and_not_for_ever(
 async def test_stopping_ends_what_waits_for_a_full_pipe(
     planner: Planner, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_CLOSE_S", 0.1)
+    monkeypatch.setattr(calls, "_CLOSE_S", 0.1)
     made = isolator(planner, Scripted(outcome(), b"x" * 400_000), config)
     call = await made.run(spec_text("/usr/bin/true"), null(), ":1.1")
     await asyncio.wait_for(made.close(), 10)

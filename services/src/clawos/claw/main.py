@@ -23,11 +23,29 @@ examples:
   claw tools unit.restart            what a tool does and what it needs
   claw sandbox plan file.read path=/etc/hosts      mounts, limits and filters of a call
   claw sandbox learn file.read path=/etc/hosts     the system calls that it makes
+  claw sandbox run unit.list --then shell.run 'command=grep ssh'     one call's output into the next
   claw model add ~/qwen.gguf qwen    copy a model in, and try it out
   claw model use qwen                have the agent use it from now on
 
 Services are looked after with systemctl and journalctl; claw shows what they do not.
 Exit codes: 0 done, 1 something is wrong, 2 wrong usage. The manual is claw(8).
+"""
+
+
+_RUN_EPILOG = """\
+examples:
+  claw sandbox run disk.usage                        its output, and its exit code as ours
+  claw sandbox run disk.usage --json                 output, exit code, limit, time and memory as JSON
+  claw sandbox run journal.show --then shell.run 'command=grep -c error'
+                                                     a chain: each reads what the one before it writes
+  claw sandbox run disk.usage --and memory.usage     at the same time; each line with its call before it
+  claw sandbox run shell.run command=wc --stdin <x   with our standard input
+
+A chain starts whole or not at all. When a limit or a signal ends one of its calls, all end.
+Calls end when claw does; for the background there is systemd-run(1).
+
+Exit codes: that of the first call that failed, 128 and its signal, 124 for the wall clock, 137 for another
+limit, or 125 when it could not be run; 2 wrong usage.
 """
 
 
@@ -54,6 +72,26 @@ def parser() -> argparse.ArgumentParser:
     tools.add_argument("name", nargs="?", metavar="NAME", help="name of a tool")
     sandbox = commands.add_parser("sandbox", help="show what a tool's sandbox is, and what a tool does in it")
     acts = sandbox.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
+    run = acts.add_parser(
+        "run",
+        parents=[json_too],
+        help="run calls (as root): one, a chain, or several at the same time",
+        description="Run calls of tools in their sandboxes (as root).",
+        epilog=_RUN_EPILOG,
+        formatter_class=raw,
+    )
+    run.add_argument("tool", metavar="TOOL", help="name of a tool")
+    run.add_argument("values", nargs="*", metavar="ARG=VALUE", help="what the tool is given")
+    more = run.add_mutually_exclusive_group()
+    for option, text in (
+        ("--then", "hand the output on to another call; may be repeated"),
+        ("--and", "run another call at the same time; may be repeated"),
+    ):
+        more.add_argument(
+            option, nargs="+", action="append", default=[], metavar=("TOOL", "ARG=VALUE"), help=text
+        )
+    run.add_argument("--stdin", action="store_true", help="give our standard input to the first call")
+    _add_yes(run)
     for action, text in (
         ("plan", "print mounts, limits and filters of a call (as root); nothing runs"),
         ("learn", "run a call (as root), and report the system calls that it makes"),
@@ -62,9 +100,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("tool", metavar="TOOL", help="name of a tool")
         one.add_argument("values", nargs="*", metavar="ARG=VALUE", help="what the tool is given")
         if action == "learn":
-            one.add_argument(
-                "--yes", action="store_true", help="run even what is dangerous, such as power.off"
-            )
+            _add_yes(one)
     model = commands.add_parser("model", help="list, add, use and remove models (as root)")
     actions = model.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
     actions.add_parser("list", parents=[json_too], help="list the models")
@@ -80,6 +116,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--yes", action="store_true", help="run even what is dangerous, such as power.off")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run claw. Returns its exit code."""
     arguments = parser().parse_args(argv)
@@ -87,7 +127,8 @@ def main(argv: list[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except ClawError as error:
-        return _fail(error, as_json=arguments.json)
+        _fail(error, as_json=arguments.json)
+        return _code_of_failure(arguments)
     except BrokenPipeError:
         # What is still buffered has no reader either; without this the interpreter would complain on its way
         # out.
@@ -125,14 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             tools.show_one(listed[0])
     elif arguments.command == "sandbox":
-        from clawos.claw import sandbox
-
-        if arguments.action == "plan":
-            planned = sandbox.plan(machine, arguments.tool, arguments.values)
-            output.print_json(planned) if arguments.json else sandbox.show_plan(planned)
-        else:
-            learned = sandbox.learn(machine, arguments.tool, arguments.values, yes=arguments.yes)
-            output.print_json(learned) if arguments.json else sandbox.show_learned(learned)
+        return _sandbox(machine, arguments)
     else:
         _model(machine, arguments)
     return 0
@@ -160,7 +194,33 @@ def _model(machine: Machine, arguments: argparse.Namespace) -> None:
         print(output.harmless(said))
 
 
-def _fail(error: ClawError, *, as_json: bool) -> int:
+def _sandbox(machine: Machine, arguments: argparse.Namespace) -> int:
+    from clawos.claw import calls, sandbox
+
+    if arguments.action == "run":
+        others = arguments.then or vars(arguments)["and"]
+        wanted = [(arguments.tool, arguments.values), *((tool, values) for tool, *values in others)]
+        how = "parallel" if vars(arguments)["and"] else "chain"
+        ended = calls.run(machine, how, wanted, stdin=arguments.stdin, yes=arguments.yes, keep=arguments.json)
+        output.print_json(ended.as_json()) if arguments.json else calls.show(ended)
+        return ended.exit_code
+    if arguments.action == "plan":
+        planned = sandbox.plan(machine, arguments.tool, arguments.values)
+        output.print_json(planned) if arguments.json else sandbox.show_plan(planned)
+    else:
+        learned = sandbox.learn(machine, arguments.tool, arguments.values, yes=arguments.yes)
+        output.print_json(learned) if arguments.json else sandbox.show_learned(learned)
+    return 0
+
+
+def _code_of_failure(arguments: argparse.Namespace) -> int:
+    from clawos.claw.calls import NOT_RUN
+
+    runs = arguments.command == "sandbox" and arguments.action == "run"
+    return NOT_RUN if runs else 1
+
+
+def _fail(error: ClawError, *, as_json: bool) -> None:
     name, message, hint = error.bus_name.removeprefix(PREFIX), error.message, error.hint
     if name.endswith(".AccessDenied"):
         name, message, hint = "AccessDenied", "you may not ask for this", "run it as root"
@@ -172,4 +232,3 @@ def _fail(error: ClawError, *, as_json: bool) -> int:
     print(f"claw: {output.harmless(message)}", file=sys.stderr)
     if hint:
         print(f"      {output.harmless(hint)}", file=sys.stderr)
-    return 1

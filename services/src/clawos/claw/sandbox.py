@@ -1,4 +1,4 @@
-"""`claw sandbox`: the plan of a tool's call, and the system calls that it really makes. Only root may ask."""
+"""`claw sandbox plan` and `learn`: what a call is given, and what it really calls. Only root may ask."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _READY_S = 120  # finding the tracepoints takes its time on an emulated machine
 
 
 class Dangerous(ClawError):
-    """Learning runs the tool for real, and this one does harm."""
+    """The tool would run for real, and this one does harm."""
 
     name = "Dangerous"
 
@@ -39,7 +39,7 @@ class Unlearned(ClawError):
 
 def plan(machine: Machine, tool: str, values: Sequence[str]) -> dict[str, Any]:
     """Everything that a call would be given; nothing runs. Raises ClawError."""
-    specification = _specification(machine, tools.collect(machine, tool)[0], values)
+    specification = _asked(machine, tools.collect(machine, tool)[0], values)
     planned: dict[str, Any] = machine.ask(services.ISOLATOR, "Plan", specification)
     return planned
 
@@ -65,13 +65,19 @@ def show_plan(planned: dict[str, Any]) -> None:
 
 def learn(machine: Machine, tool: str, values: Sequence[str], *, yes: bool) -> dict[str, Any]:
     """Run a call, and say what it called. Raises ClawError."""
-    found = tools.collect(machine, tool)[0]
-    if found["class"] == "dangerous" and not yes:
-        raise Dangerous(f"{tool} is dangerous, and learning runs it for real", "add --yes if you mean it")
-    specification = _specification(machine, found, values)
+    specification = json.dumps(runnable(machine, tool, values, yes=yes))
     planned = machine.ask(services.ISOLATOR, "Plan", specification)
     cgroup = _CGROUPS / machine.control_group(_ISOLATOR.unit).lstrip("/")
     return asyncio.run(_learn(machine, specification, cgroup, str(planned["filters"]["seccomp"])))
+
+
+def runnable(machine: Machine, tool: str, values: Sequence[str], *, yes: bool) -> dict[str, Any]:
+    """What the isolator is asked for, of a tool that may run for real. Raises ClawError."""
+    found = tools.collect(machine, tool)[0]
+    if found["class"] == "dangerous" and not yes:
+        raise Dangerous(f"{tool} is dangerous, and this runs it for real", "add --yes if you mean it")
+    asked: dict[str, Any] = json.loads(_asked(machine, found, values))
+    return asked
 
 
 async def _learn(machine: Machine, specification: str, cgroup: Path, profile: str) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def _call(call: dict[str, Any]) -> list[str]:
     return [f"{call['syscall']}({told})" if told else call["syscall"], str(call["calls"])]
 
 
-def _specification(machine: Machine, tool: dict[str, Any], values: Sequence[str]) -> str:
+def _asked(machine: Machine, tool: dict[str, Any], values: Sequence[str]) -> str:
     properties = tool["parameters"].get("properties", {})
     arguments = dict(_argument(properties, value) for value in values)
     request = json.dumps({"tool": tool["name"], "args": arguments})

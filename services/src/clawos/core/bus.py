@@ -28,6 +28,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.annotations import DBusSignature
 from dbus_fast.constants import ArgDirection
 from dbus_fast.errors import DBusFastError
+from dbus_fast.signature import SignatureTree
 
 from clawos.core.errors import BadRequest, Busy, ClawError, Internal, Unavailable, from_reply
 from clawos.core.parse import to_json
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 Str = Annotated[str, DBusSignature("s")]
 Fd = Annotated[int, DBusSignature("h")]
 """A file descriptor. One that arrives is the member's to close; one that is returned is closed once sent."""
+Fds = Annotated[list[int], DBusSignature("ah")]
+"""Several; only in what is returned. A message carries at most 16, by the limit of the system bus."""
 
 _DBUS = "org.freedesktop.DBus"
 
@@ -102,6 +105,22 @@ def _member(call: Callable[..., Awaitable[Any]]) -> _Member:
     arguments = tuple((name, _dbus_type(hint)) for name, hint in hints.items())
     name = "".join(part.capitalize() for part in call.__name__.split("_"))
     return _Member(name, call, arguments, results)
+
+
+def _to_index(kind: str, value: Any, fds: list[int]) -> Any:
+    """As the body of a message has it: a descriptor by its place in `fds`, where it is put."""
+    if kind == "ah":
+        return [_to_index("h", fd, fds) for fd in value]
+    if kind == "h":
+        fds.append(value)
+        return len(fds) - 1
+    return value
+
+
+def _of_index(kind: str, value: Any, fds: list[int]) -> Any:
+    if kind == "ah":
+        return [fds[index] for index in value]
+    return fds[value] if kind == "h" else value
 
 
 class Interface:
@@ -226,11 +245,10 @@ class Bus:
                 os.set_inheritable(fd, False)  # dbus-fast receives them without close-on-exec
         if reply.message_type is MessageType.ERROR:
             raise from_reply(destination, reply.error_name or "", reply.body)
-        return (
-            [reply.unix_fds[v] if s == "h" else v for s, v in zip(reply.signature, reply.body, strict=True)]
-            if "h" in reply.signature
-            else reply.body
-        )
+        if "h" not in reply.signature:
+            return reply.body
+        kinds = [kind.signature for kind in SignatureTree(reply.signature).types]
+        return [_of_index(k, v, reply.unix_fds) for k, v in zip(kinds, reply.body, strict=True)]
 
     def _on_message(self, message: Message) -> bool:
         if message.message_type in (MessageType.METHOD_RETURN, MessageType.ERROR):
@@ -259,7 +277,7 @@ class Bus:
             return False
         if message.interface == "org.freedesktop.DBus.Introspectable":
             _close_all(message.unix_fds)
-            self._reply(message, "s", [interface.describe(name)])
+            self._reply(message, ("s",), [interface.describe(name)])
             return True
         if message.interface not in (name, None):
             return False
@@ -309,7 +327,7 @@ class Bus:
             unclaimed = []
             result = await member.call(*arguments)
             values = () if not member.results else result if len(member.results) > 1 else (result,)
-            self._reply(message, "".join(member.results), list(values))
+            self._reply(message, member.results, list(values))
         except ClawError as error:
             self._reply_error(message, error)
         except Exception:
@@ -332,10 +350,10 @@ class Bus:
             self._uids[unique_name] = uid
         return self._uids[unique_name]
 
-    def _reply(self, message: Message, signature: str, values: list[Any]) -> None:
-        fds = [v for s, v in zip(signature, values, strict=True) if s == "h"]
-        body = [fds.index(v) if s == "h" else v for s, v in zip(signature, values, strict=True)]
-        sent = self._connection.send(Message.new_method_return(message, signature, body, fds))
+    def _reply(self, message: Message, kinds: tuple[str, ...], values: list[Any]) -> None:
+        fds: list[int] = []
+        body = [_to_index(k, v, fds) for k, v in zip(kinds, values, strict=True)]
+        sent = self._connection.send(Message.new_method_return(message, "".join(kinds), body, fds))
 
         def close_ours(_: Any) -> None:
             for fd in fds:

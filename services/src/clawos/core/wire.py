@@ -114,7 +114,13 @@ class Wire:
         message = new_method_call(address, member, signature or None, tuple(body))
         with _our_errors(destination):
             values = unwrap_msg(self._connection.ask(message, timeout_s))
-        return [value.to_raw_fd() if isinstance(value, FileDescriptor) else value for value in values]
+        return [_raw(value) for value in values]
+
+
+def _raw(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_raw(one) for one in value]
+    return value.to_raw_fd() if isinstance(value, FileDescriptor) else value
 
 
 class _Socket(socket.socket):
@@ -164,8 +170,9 @@ class _Connection(DBusConnection):  # type: ignore[misc]  # jeepney has no types
             if answer.header.fields.get(HeaderFields.reply_serial) == serial:
                 return answer
             for value in answer.body:  # the answer to a call that was given up
-                if isinstance(value, FileDescriptor):
-                    value.close()
+                for one in value if isinstance(value, list) else [value]:
+                    if isinstance(one, FileDescriptor):
+                        one.close()
 
 
 @contextmanager

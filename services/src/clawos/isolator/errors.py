@@ -28,6 +28,21 @@ class SpecInvalid(ClawError):
     name = "SpecInvalid"
 
 
+class GroupTooLarge(ClawError):
+    """A group of more calls than may ever run at a time: waiting would not help."""
+
+    name = "GroupTooLarge"
+
+    def __init__(self, calls: int, most: int, limit: str) -> None:
+        super().__init__(
+            f"{calls} calls never run at a time: {limit} is {most}",
+            f"make the group smaller, or raise {limit} in /etc/clawos/isolator.toml",
+            calls=calls,
+            most=most,
+            limit=limit,
+        )
+
+
 class SandboxRefused(ClawError):
     """A part of the sandbox could not be set up; nothing ran. Field `step` names the part."""
 
@@ -42,6 +57,13 @@ class SandboxRefused(ClawError):
             errno=errno.errorcode.get(error, str(error)) if isinstance(error, int) else None,
         )
         self.step = step
+
+    def of_call(self, index: int, tool: str) -> SandboxRefused:
+        """The same, said of one call of a group."""
+        self.message = f"call {index}, {tool}: {self.message}"
+        self.args = (self.message,)
+        self.fields["call"] = index
+        return self
 
 
 class EgressMissing(ClawError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clawos.core.bus import Bus, Fd, Interface, Str, caller, method
+from clawos.core.bus import Bus, Fd, Fds, Interface, Str, caller, method
 from clawos.core.parse import to_json
 from clawos.isolator.service import Isolator
 
@@ -21,8 +21,14 @@ class IsolatorInterface(Interface):
         return call.id, call.stdout, call.stderr, call.result
 
     @method
+    async def run_group(self, group: Str, stdin: Fd) -> tuple[Str, Fds, Fds, Fd]:
+        """Run calls together, side by side or as a chain. Answers the group's id and the streams."""
+        made = await self._isolator.run_group(group, stdin, self._watch(caller().unique_name))
+        return made.id, made.stdout, made.stderr, made.result
+
+    @method
     async def cancel(self, id: Str) -> None:  # noqa: A002 # the member's name on the bus
-        """Kill a call of one's own; one that is over is left in peace."""
+        """Kill a call or a group of one's own; what is over is left in peace."""
         await self._isolator.cancel(id, caller().unique_name)
 
     @method

@@ -1,5 +1,5 @@
-"""What a caller asks for: one call, as parsed from the bus. If a `Spec` exists, its shape is right;
-whether this machine grants it is for `planner.py` to say.
+"""What a caller asks for: one call or a group, as parsed from the bus. If a `Spec` exists, its shape is
+right; whether this machine grants it is for `planner.py` to say.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from clawos.isolator.errors import SpecInvalid
 SPEC_BYTES_MAX = 1024 * 1024
 ANYBODY = "clawos-sandbox"
 """The user whose name says nothing: only this one's calls may have another id outside."""
+CALLS_MAX = 7
+"""In a group: its streams, two for each call and one for the results, go into one message, and the system bus
+lets that carry 16 descriptors."""
 # What the kernel takes, its closing NUL included: a path, a name in it, one argument or variable.
 _PATH_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 255
@@ -52,6 +55,18 @@ class Spec(Record, frozen=True):
     seccomp: _Name = "shell"
     wall_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] | None = None
 
+    @property
+    def user(self) -> int:
+        """Whose turn the call takes."""
+        return self.home_owner or 0
+
+
+class Group(Record, frozen=True):
+    """Calls for one user that start together: side by side, or each reading what the one before it writes."""
+
+    how: Literal["parallel", "chain"]
+    calls: Annotated[tuple[Spec, ...], msgspec.Meta(min_length=1, max_length=CALLS_MAX)]
+
 
 def is_clean(path: str) -> bool:
     """Absolute, no NUL, in its shortest form (no `..`, `.`, `//`, trailing slash), short enough to exist."""
@@ -63,29 +78,53 @@ def is_clean(path: str) -> bool:
 
 def parse(text: str) -> Spec:
     """Parse a specification. Raises SpecInvalid with the path of what is wrong."""
+    spec = _decode(text, Spec, "spec")
+    _check(spec, "spec")
+    return spec
+
+
+def parse_group(text: str) -> Group:
+    """Parse a group, which is no larger than one specification may be. Raises SpecInvalid."""
+    group = _decode(text, Group, "group")
+    for index, spec in enumerate(group.calls):
+        where = f"group: calls[{index}]"
+        _check(spec, where)
+        if spec.user != group.calls[0].user:
+            raise SpecInvalid(f"{where} is for another user than calls[0]")
+        if group.how == "chain" and index and not spec.stdin:
+            raise SpecInvalid(f"{where}: stdin is false, but it reads what calls[{index - 1}] writes")
+    if group.how == "parallel" and sum(spec.stdin for spec in group.calls) > 1:
+        raise SpecInvalid("group: only one of the calls side by side can have the standard input")
+    return group
+
+
+def _decode[T](text: str, kind: type[T], what: str) -> T:
     if len(text) > SPEC_BYTES_MAX or len(text.encode(errors="replace")) > SPEC_BYTES_MAX:
         raise SpecInvalid(f"the specification is larger than {SPEC_BYTES_MAX} bytes")
     try:
-        spec = from_json(text, Spec, "spec")
+        return from_json(text, kind, what)
     except BadRequest as error:
         raise SpecInvalid(_short(error.message)) from None
+
+
+def _check(spec: Spec, what: str) -> None:
+    """What no type says."""
     variables = tuple(f"{name}={value}" for name, value in spec.env.items())
     for field, values in (("argv", spec.argv), ("env", variables)):
         if any("\0" in value or not _is_text(value) for value in values):
-            raise SpecInvalid(f"spec: {field} holds a NUL or half a character")
+            raise SpecInvalid(f"{what}: {field} holds a NUL or half a character")
         if any(len(value.encode()) >= _ARG_BYTES_MAX for value in values):
-            raise SpecInvalid(f"spec: {field} holds a text of {_ARG_BYTES_MAX} bytes or more")
+            raise SpecInvalid(f"{what}: {field} holds a text of {_ARG_BYTES_MAX} bytes or more")
     if not is_clean(spec.argv[0]):
-        raise SpecInvalid("spec: argv[0] is not the absolute path of a program")
+        raise SpecInvalid(f"{what}: argv[0] is not the absolute path of a program")
     for name in spec.env:
         if not _ENV_NAME.match(name):
-            raise SpecInvalid(f"spec: env: {_short(name)!r} is not a variable's name")
+            raise SpecInvalid(f"{what}: env: {_short(name)!r} is not a variable's name")
     for path in (*spec.read, *spec.sockets, *((spec.cwd,) if spec.cwd else ())):
         if not is_clean(path) or not _is_text(path):
-            raise SpecInvalid(f"spec: {_short(path)!r} is not a clean absolute path")
+            raise SpecInvalid(f"{what}: {_short(path)!r} is not a clean absolute path")
     if spec.home != "none" and spec.home_owner is None:
-        raise SpecInvalid("spec: home needs home_owner")
-    return spec
+        raise SpecInvalid(f"{what}: home needs home_owner")
 
 
 def _short(text: str) -> str:
