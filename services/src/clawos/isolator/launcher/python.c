@@ -109,7 +109,7 @@ static int flush(const char *name) {
     Py_XDECREF(is_closed);
     PyErr_Clear();
     if (!(flushed = PyObject_CallMethod(file, "flush", NULL)))
-        PyErr_WriteUnraisable(file);
+        PyErr_Clear();
     Py_XDECREF(flushed);
     return flushed ? 0 : -1;
 }
@@ -120,19 +120,22 @@ _Noreturn static void end(PyObject *result) {
     PyObject *exit = !result && PyErr_ExceptionMatches(PyExc_SystemExit) ? PyErr_GetRaisedException() : Py_None;
     if (!result && exit == Py_None)
         PyErr_Print();
+    PyEval_SetTrace(NULL, NULL);
+    PyEval_SetProfile(NULL, NULL);
     PyObject *told = PyObject_CallFunction(steps.leave, "iO", status, exit);
     if (told)
         status = (int)PyLong_AsLong(told);
     else
         PyErr_Print();
-    int failed = flush("stdout") | flush("stderr");
-    if (is_single_threaded()) {
+    /* What is not quite ordinary Python ends itself: it stops daemon threads first, and complains in its own words. */
+    int failed = !is_single_threaded() || flush("stdout") || flush("stderr");
+    if (!failed) {
         if (!PyObject_CallNoArgs(steps.take_apart))
             PyErr_Print();
-        failed |= flush("stdout") | flush("stderr");
-    } else {
-        failed |= Py_FinalizeEx(); /* which stops the daemons among its threads first */
+        failed = flush("__stdout__") || flush("__stderr__");
     }
+    if (failed)
+        failed = Py_FinalizeEx();
     if (is_interrupted) {
         signal(SIGINT, SIG_DFL);
         kill(getpid(), SIGINT);

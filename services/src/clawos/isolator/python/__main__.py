@@ -71,20 +71,11 @@ def _made_ahead() -> dict[tuple[int, tuple[int, int]], io.TextIOWrapper]:
     return made
 
 
-def _new_main() -> ModuleType:
-    main = ModuleType("__main__")
-    main.__dict__.update(
-        __annotations__={}, __builtins__=sys.modules["builtins"], __file__="", __cached__=None
-    )
-    return main
-
-
 class _Zygote:
     """What is ready for the one call that a copy is for."""
 
     def __init__(self) -> None:
         self.streams = _made_ahead()
-        self.main = _new_main()
         self.modules: frozenset[str] = frozenset()
 
     def begin(self, words: list[str], variables: list[str], zone_has_moved: bool) -> dict[str, Any]:
@@ -103,12 +94,15 @@ class _Zygote:
             setattr(sys, f"__{name}__", stream)
         sys.orig_argv[:] = words
         sys.argv = words[2:]
-        names = self.main.__dict__
-        names["__file__"] = words[2]
-        names["__loader__"] = SourceFileLoader("__main__", words[2])
-        sys.modules["__main__"] = self.main
-        del self.main
-        return names
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        main.__dict__.update(
+            __loader__=SourceFileLoader("__main__", words[2]),
+            __annotations__={},
+            __builtins__=sys.modules["builtins"],
+            __file__=words[2],
+            __cached__=None,
+        )
+        return main.__dict__
 
     def leave(self, status: int, leaving: SystemExit | None) -> int:
         """The tool's file has been run: wait for its threads, run what it left for the end."""
@@ -125,6 +119,8 @@ class _Zygote:
 
     def take_apart(self) -> None:
         """What the tool made is ended: its modules go, with the objects that nobody else holds."""
+        if gc.isenabled():
+            gc.collect()
         own = [sys.modules.pop(name) for name in [*sys.modules] if name not in self.modules]
         left = [weakref.ref(module) for module in reversed(own) if isinstance(module, ModuleType)]
         own.clear()
@@ -150,8 +146,12 @@ def _exit_code(leaving: SystemExit) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF if -_LONG <= code < _LONG else 0xFF
-    with contextlib.suppress(Exception):
-        print(code, file=sys.stderr)
+    for words in (code, "\n"):
+        with contextlib.suppress(Exception):
+            if sys.stderr is None:
+                os.write(2, str(words).encode())
+            else:
+                sys.stderr.write(str(words))
     return 1
 
 
@@ -183,4 +183,5 @@ def main(path: str, words: list[str]) -> None:
     launcher.serve(words, zygote.begin, zygote.leave, zygote.take_apart)
 
 
-main(sys.argv[1], sys.argv[2:])
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from clawos.isolator.errors import SpecInvalid
-from clawos.isolator.plan import Bind, Mount, Operation
+from clawos.isolator.plan import Bind, Mount, Operation, Tmpfs
 from clawos.isolator.spec import Spec
 
 PYTHON = ("/usr/bin/python3", "-IS")
@@ -26,12 +26,9 @@ def add_file(
             raise SpecInvalid(f"spec: {file} is not below python in /etc/clawos/isolator.toml")
     if not Path(source).is_file():
         raise SpecInvalid(f"spec: there is no file {file}")
-    if not _is_seen(wanted, file):
+    above = [wanted.get(str(parent)) for parent in Path(file).parents]
+    if any(isinstance(operation, Tmpfs) for operation in above):
+        raise SpecInvalid(f"spec: {file} would lie in what is the call's own")
+    if not any(isinstance(operation, Bind) for operation in above):
         wanted[file] = Bind(file, source, Mount.READ, is_directory=False)
     return (*PYTHON, *spec.argv)
-
-
-def _is_seen(wanted: Mapping[str, Operation], file: str) -> bool:
-    return any(
-        str(parent) in wanted for parent in Path(file).parents if isinstance(wanted.get(str(parent)), Bind)
-    )
