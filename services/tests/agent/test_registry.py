@@ -151,7 +151,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
         ("bad.asks3", lambda t: 'asks = "look at {path"\n' + t, "`$.asks`"),
         ("bad.asks4", lambda t: 'asks = "look at\\u202e {path}"\n' + t, "characters that are seen"),
         ("bad.asks5", lambda t: 'asks = "look\\n"\n' + t, "asks"),
-        ("bad.runtime", lambda t: 'runtime = "python"\n' + t, "`$.runtime`"),
+        ("bad.runtime", lambda t: 'runtime = "perl"\n' + t, "`$.runtime`"),
         (
             "bad.wasm",
             lambda t: 'runtime = "wasm"\n' + t.replace("[permissions]", "[permissions]\nhost_proc = true"),

@@ -21,6 +21,7 @@ from clawos.isolator.filters import load as load_filters
 from clawos.isolator.launcher import Launcher, LinuxMachine
 from clawos.isolator.planner import Planner
 from clawos.isolator.ports import Sandbox
+from clawos.isolator.python.zygote import WithZygote
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.seccomp.__main__ import compile_profile
 from clawos.isolator.seccomp.compiler import ARCHITECTURES
@@ -38,6 +39,13 @@ BACKENDS = ("launcher", "bubblewrap")
 def launcher_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("launcher") / "claw-launch"
     subprocess.run(["make", "-s", "-C", ISOLATOR / "launcher", f"OUT={path}"], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def zygote_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("zygote") / "claw-python.so"
+    subprocess.run(["make", "-s", "-C", ISOLATOR / "launcher", "python", f"PYTHON_OUT={path}"], check=True)
     return path
 
 
@@ -71,11 +79,14 @@ def filters_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(launcher_path: Path, confine_path: Path, filters_path: Path, tmp_path: Path) -> Config:
+def config(
+    launcher_path: Path, zygote_path: Path, confine_path: Path, filters_path: Path, tmp_path: Path
+) -> Config:
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)
     return Config(
         launcher=launcher_path,
+        zygote=zygote_path,
         confine=confine_path,
         filters=filters_path,
         quotas=POLICIES / "quotas.toml",
@@ -108,8 +119,8 @@ def isolator(config: Config, planner: Planner, sandbox: Sandbox, backend: str) -
 @pytest.fixture
 def launcher(sandbox: Sandbox) -> Launcher:
     """For tests that are marked `by_launcher`."""
-    assert isinstance(sandbox, Launcher)
-    return sandbox
+    assert isinstance(sandbox, WithZygote)
+    return sandbox.launcher
 
 
 def queue_of(config: Config) -> FairQueue:

@@ -55,6 +55,7 @@ UNDERSTOOD = {
     "operations",
     "home",
     "root_bytes",
+    "zygote",  # it has none: argv starts a new Python
 }
 
 

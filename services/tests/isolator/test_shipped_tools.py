@@ -48,6 +48,7 @@ def fill(argv: list[Any], arguments: dict[str, str]) -> list[str]:
 def specification(manifest: dict[str, Any], **arguments: str) -> str:
     text = spec_text(
         *fill(manifest["argv"], arguments),
+        runtime=manifest.get("runtime", "native"),
         quota=manifest["quota"],
         seccomp=manifest["seccomp"],
         home_owner=0,

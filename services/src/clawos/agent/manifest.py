@@ -37,6 +37,7 @@ class Runtime(StrEnum):
     """What runs argv[0]."""
 
     NATIVE = "native"
+    PYTHON = "python"
     WASM = "wasm"
 
 
@@ -136,7 +137,11 @@ class Manifest(Record, frozen=True):
     ] = ""
     permissions: Permissions = Permissions()
     runtime: Annotated[
-        Runtime, Meta(description="native: argv[0] is a program; wasm: a WebAssembly module, a WASI command")
+        Runtime,
+        Meta(
+            description="native: argv[0] is a program; python: a file of Python; "
+            "wasm: a WebAssembly module, a WASI command"
+        ),
     ] = Runtime.NATIVE
 
     def __post_init__(self) -> None:

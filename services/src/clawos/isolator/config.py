@@ -43,10 +43,17 @@ class Config(Record, frozen=True):
     read: tuple[str, ...] = ("/etc", "/run/log/journal", "/usr", "/var/log")
     wasm: tuple[str, ...] = ("/etc/clawos/tools.d", "/usr/lib/clawos/wasm")
     """Directories of WebAssembly modules that a call may run."""
+    python: tuple[str, ...] = ("/etc/clawos/tools.d", "/usr/lib/clawos/tools")
+    """Directories of files of Python that a call may run."""
+    zygote_calls: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 256
+    """Calls that one zygote is for; 0: none is used."""
+    zygote_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 600
+    zygote_idle_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 300
     sockets: tuple[str, ...] = ("/run/dbus/system_bus_socket",)
     groups: tuple[str, ...] = ("systemd-journal",)
     home: Path = ROOM.state_dir / "home"
     launcher: Path = Path("/usr/lib/clawos/claw-launch")
+    zygote: Path = Path("/usr/lib/clawos/claw-python.so")
     bubblewrap: Path = Path("/usr/bin/bwrap")
     confine: Path = Path("/usr/lib/clawos/claw-confine")
     filters: Path = Path("/usr/lib/clawos/seccomp")

@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clawos.core import run
@@ -18,7 +18,7 @@ from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.ids import CallIds, HostIds, host_ids
-from clawos.isolator.plan import Plan
+from clawos.isolator.plan import LANG, Plan
 from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.roots import Roots
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
@@ -149,17 +149,41 @@ class Launcher:
     launcher that ends takes its sandboxes along; the next call starts another.
     """
 
-    def __init__(self, program: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
-        """`cgroups` None is for unit tests on machines without controllers; `__main__` never passes it."""
-        self._program = program
+    def __init__(
+        self,
+        program: Path,
+        cgroups: Cgroups | None,
+        ids: HostIds | None = None,
+        *,
+        before: Sequence[str | Path] = (),
+        uids: CallIds | None = None,
+    ) -> None:
+        """`cgroups` None is for unit tests on machines without controllers; `__main__` never passes it.
+
+        `before` stands before it on its command line.
+        """
+        self._command = (*before, program)
         self._cgroups = cgroups
         self._ids = ids or host_ids(Config())
-        self.uids = CallIds(self._ids)
+        self.uids = uids or CallIds(self._ids)
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._last_words = b""
         self._roots: Roots | None = None
         self._starting = asyncio.Lock()
+
+    def another(self, command: Sequence[str | Path]) -> Launcher:
+        """Of the same sandboxes, by another program: no two calls of both have one id."""
+        *before, program = command
+        return Launcher(Path(program), self._cgroups, self._ids, before=before, uids=self.uids)
+
+    async def prepare(self, plan: Plan) -> None:
+        """Be as ready for calls of this plan as after the first. Raises SandboxRefused, OSError."""
+        make_home(plan)
+        os.close(await (await self._opened()).get(plan))
+
+    def is_running(self) -> bool:
+        return self._control is not None and not self._has_ended()
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
         make_home(plan)
@@ -288,10 +312,10 @@ class Launcher:
             without_cgroup = () if self._cgroups else ("--test-without-cgroup",)
             try:
                 process = await run.spawn(
-                    [self._program, str(fd), *ids, *without_cgroup],
+                    [*self._command, str(fd), *ids, *without_cgroup],
                     stdout=_STDERR,
                     stderr=_STDERR,
-                    env={},
+                    env={"LANG": LANG},
                     pass_fds=(fd,),
                 )
             except BaseException:

@@ -81,6 +81,8 @@ class Allow:
 
 Operation = Dir | File | Link | Bind | Tmpfs | Proc | Allow
 
+LANG = "C.UTF-8"
+"""Of every sandbox."""
 OPERATIONS_MAX = 512
 """As in launch.h; a test compares the two."""
 
@@ -112,6 +114,8 @@ class Plan:
     operations: tuple[Operation, ...]
     home: str | None
     """Where the caller's home lies outside, to be made if it is his first call."""
+    zygote: bool = False
+    """It may begin as a copy of a Python that waits: argv is what a new one would be started by."""
     root_bytes: int = 8 * 1024 * 1024
     """The root itself holds a few small files; what grows is mounted on it."""
 
@@ -133,6 +137,7 @@ class Plan:
         return {
             "tool": self.tool,
             "argv": self.argv,
+            "zygote": self.zygote,
             "cwd": self.cwd,
             "run_as": self.run_as,
             "own_uid": self.has_own_uid,

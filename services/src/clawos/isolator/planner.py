@@ -15,6 +15,7 @@ from pathlib import Path
 from clawos.isolator.config import Config
 from clawos.isolator.errors import EgressMissing, SandboxRefused, SpecInvalid
 from clawos.isolator.plan import (
+    LANG,
     OPERATIONS_MAX,
     Access,
     Allow,
@@ -29,6 +30,7 @@ from clawos.isolator.plan import (
     Tmpfs,
     in_order,
 )
+from clawos.isolator.python.plan import add_file
 from clawos.isolator.quotas import Quota
 from clawos.isolator.spec import ANYBODY, Spec
 from clawos.isolator.wasm.plan import add_module
@@ -76,6 +78,8 @@ class Planner:
         argv, cwd = spec.argv, spec.cwd or home or "/"
         if spec.runtime == "wasm":
             argv = add_module(wanted, spec, quota.wasm, wall_s, cwd, self._config.wasm)
+        elif spec.runtime == "python":
+            argv = add_file(wanted, spec, self._config.python)
         _check_parents(wanted)
         operations = (*in_order(wanted), *_landlock(wanted))
         if len(operations) > OPERATIONS_MAX:
@@ -104,6 +108,8 @@ class Planner:
             landlock_min_abi=self._config.landlock_min_abi,
             operations=operations,
             home=outside,
+            # What reads variables at its start (linker, locale, malloc) has read them in a copy already.
+            zygote=spec.runtime == "python" and not spec.env,
         )
 
     @staticmethod
@@ -253,7 +259,7 @@ def _environment(name: str, home: str | None) -> dict[str, str]:
         "USER": name,
         "LOGNAME": name,
         "SHELL": "/bin/sh",
-        "LANG": "C.UTF-8",
+        "LANG": LANG,
         "TERM": "dumb",
         "TMPDIR": "/tmp",  # noqa: S108
         "SYSTEMD_PAGER": "",

@@ -37,8 +37,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 class Spec(Record, frozen=True):
     tool: _Name
     argv: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=256)]
-    runtime: Literal["native", "wasm"] = "native"
-    """What argv[0] is: a program, or a WebAssembly module."""
+    runtime: Literal["native", "python", "wasm"] = "native"
+    """What argv[0] is: a program, a file of Python, or a WebAssembly module."""
     env: Annotated[dict[str, _Text], msgspec.Meta(max_length=64)] = msgspec.field(default_factory=dict)
     stdin: bool = False
     cwd: _Path | None = None

@@ -11,7 +11,7 @@
 
 enum { STATUS = 3, GO = 4 };
 
-/* The worker shares init's memory until its exec, and says here that all fences are up. */
+/* The worker shares init's memory until its exec, and says here that all fences are up; claw-python's does not. */
 static volatile int is_confined;
 
 /* From here on only less is possible, never more. */
@@ -34,8 +34,7 @@ _Noreturn static void run_worker(const struct plan *plan) {
     confine_landlock(plan);
     confine_seccomp(plan);
     is_confined = 1;
-    execve(plan->argv[0], plan->argv, plan->envp);
-    refuse("exec");
+    become(plan);
 }
 
 /* Pid 1 of the sandbox, as a user that nothing in it is: reaps, and ends when the worker does; the kernel then kills
@@ -63,11 +62,13 @@ _Noreturn void run_init(const struct plan *plan, const int *streams, int go, uid
         refuse("ids");
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         refuse("dumpable");
-    pid_t worker = vfork();
+    pid_t worker = is_python ? copy_worker() : vfork();
     if (worker < 0)
         refuse("fork");
     if (worker == 0)
         run_worker(plan);
+    if (is_python)
+        is_confined = is_copy_confined(worker);
     if (has_refused)
         _exit(1);
     keep_capabilities(0);

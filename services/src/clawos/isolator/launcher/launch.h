@@ -6,6 +6,8 @@
  *   ├ builder       makes one root; short-lived
  *   └ init          pid 1 of one sandbox: mounts what is its own, reaps
  *     └ worker      confined, becomes the program
+ *
+ * claw-python is the same inside a Python that has read its standard library: all of these are copies of it.
  */
 #pragma once
 
@@ -58,7 +60,8 @@ struct plan {
     const char *hostname, *cwd;
     char *argv[ARGS_MAX + 1], *envp[ARGS_MAX + 1];
     gid_t groups[GROUPS_MAX];
-    size_t argc, envc, group_count, limit_count, operation_count, filter_size;
+    uint8_t *bytes; /* where all of it lies */
+    size_t size, argc, envc, group_count, limit_count, operation_count, filter_size;
     struct limit limits[RLIMITS_MAX];
     const uint8_t *filter;
     struct operation operations[OPERATIONS_MAX];
@@ -67,6 +70,8 @@ struct plan {
 #define report(...) dprintf(report_fd, __VA_ARGS__) /* where nobody listens, the spawner sees it too */
 
 /* claw-launch.c. report_fd: a process speaks of one call at a time. */
+int launch(int argc, char **argv);
+void forget_calls(void);
 extern int report_fd;
 extern volatile int has_refused;
 _Noreturn void refuse(const char *step); /* report "refused STEP ERRNO" and end this process */
@@ -84,6 +89,12 @@ void root_finish(const struct plan *plan);
 
 /* inside.c */
 _Noreturn void run_init(const struct plan *plan, const int *streams, int go, uid_t init_uid);
+
+/* exec.c, python.c: what the two differ in */
+extern const int is_python; /* the worker is a copy of init, for the program is in its memory already */
+pid_t copy_worker(void);
+int is_copy_confined(pid_t worker); /* waits until it is, or has ended */
+_Noreturn void become(const struct plan *plan);
 
 /* confine.c: all but the first two only in the worker, in this order */
 void keep_capabilities(uint32_t these);

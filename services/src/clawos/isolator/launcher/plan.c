@@ -131,6 +131,8 @@ int plan_parse(struct plan *plan, uint8_t *bytes, size_t size) {
         !IS_ID(header.host_uid) || !header.wall_ms || header.wall_ms > INT32_MAX || !header.root_bytes)
         return -1;
     *plan = (struct plan){
+        .bytes = bytes,
+        .size = size,
         .uid = header.uid,
         .host_uid = header.host_uid,
         .gid = header.gid,
