@@ -152,7 +152,9 @@ def test_killing_everybody_kills_nobody_else(guest: Guest) -> None:
     assert len(before.splitlines()) >= 4
     assert guest.inside("sleep 30 & kill -KILL -1; wait $!; echo $?").stdout == "137\n"
     assert guest.root(alive).text == before
-    control = guest.root("unshare --pid --fork --kill-child sh -c 'sleep 30 & kill -KILL -1; wait $!; echo $?'")
+    control = guest.root(
+        "unshare --pid --fork --kill-child sh -c 'sleep 30 & kill -KILL -1; wait $!; echo $?'"
+    )
     assert control.text.strip() == "137", "positive control: it kills what it reaches"
 
 

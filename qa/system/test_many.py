@@ -49,7 +49,9 @@ asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))
 
 
 def at_once(root: Run, count: int, *argv: str) -> dict[str, Any]:
-    done = root(f"python3 -I - {count} {shlex.join(argv)} <<'END OF PROGRAM'\n{PROGRAM}\nEND OF PROGRAM\n", 600)
+    done = root(
+        f"python3 -I - {count} {shlex.join(argv)} <<'END OF PROGRAM'\n{PROGRAM}\nEND OF PROGRAM\n", 600
+    )
     assert done.status == 0, done.stderr
     told: dict[str, Any] = json.loads(done.text)
     return told
@@ -74,7 +76,9 @@ def test_a_hundred_calls_at_once_run_in_turn(root: Run) -> None:
 def test_past_the_queues_limit_the_caller_is_told(root: Run) -> None:
     told = at_once(root, 180, "/bin/sh", "-c", "sleep 1")
     refused = [one for one in told["ran"] if "refused" in one]
-    assert {(one["refused"], one["limit"]) for one in refused} == {("org.clawos.Error.Busy", "user_queued_max")}
+    assert {(one["refused"], one["limit"]) for one in refused} == {
+        ("org.clawos.Error.Busy", "user_queued_max")
+    }
     most = 180 - 6 - 128  # of one user six run and 128 wait, while none has ended
     assert most // 2 < len(refused) <= most
     assert {one["exit_code"] for one in told["ran"] if one not in refused} == {0}
