@@ -59,7 +59,7 @@ class Sandbox:
     async def run(self, *argv: str, seccomp: str, quota: str = "large", **spec: Any) -> Ran:
         """Run a program to its end, in a home of its own."""
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._directory))
-        os.chmod(home, 0o711)
+        _open(home)
         config = Config(launcher=self._launcher, filters=self._filters, quotas=_QUOTAS, home=home)
         isolator = Isolator(
             Planner(config, quotas.load(config.quotas), load_filters(config.filters)),
@@ -78,6 +78,11 @@ class Sandbox:
         return Ran(ended["exit_code"], ended["signal"], ended["limit"], out, err, home / str(USER.pw_uid))
 
 
+def _open(directory: Path) -> None:
+    """Sandboxes enter it as other users."""
+    directory.chmod(0o755)
+
+
 def _read(fd: int) -> str:
     with os.fdopen(fd, "rb") as stream:
         return stream.read().decode(errors="replace")
@@ -86,5 +91,6 @@ def _read(fd: int) -> str:
 @contextlib.asynccontextmanager
 async def sandbox() -> AsyncIterator[Sandbox]:
     with tempfile.TemporaryDirectory(prefix="clawos-compat-") as made:
-        os.chmod(made, 0o755)
-        yield Sandbox(Path(made))
+        directory = Path(made)
+        _open(directory)
+        yield Sandbox(directory)

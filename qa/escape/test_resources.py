@@ -162,8 +162,8 @@ def test_heart_that_stops_is_felt(guest: Guest) -> None:
     """The control of all the above."""
     with guest.heartbeat() as pulse:
         guest.root(
-            f"systemctl kill -s STOP qa-heartbeat; sleep {LONGEST_S + 1}; systemctl kill -s CONT qa-heartbeat;"
-            " sleep 1"
+            f"systemctl kill -s STOP qa-heartbeat; sleep {LONGEST_S + 1};"
+            "systemctl kill -s CONT qa-heartbeat; sleep 1"
         )
     assert pulse.longest_s > LONGEST_S
 

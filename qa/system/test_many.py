@@ -1,4 +1,4 @@
-"""A hundred calls at once: all of them run, in turn; and past the queue's limit the caller is told so by name."""
+"""A hundred calls at once: all of them run, in turn; past the queue's limit the caller is told so by name."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ async def test_a_chain_over_the_bus(served: Bus) -> None:
     assert lines[-1]["failed"] is None
     assert set(lines[0]) == {
         *("type", "call", "id", "cut", "exit_code", "signal", "limit", "wall_s", "cpu_s"),
-        *("peak_memory_bytes", "landlock_abi", "cgroup_id"),
+        *("peak_memory_bytes", "peak_pids", "out_of_memory", "landlock_abi", "cgroup_id"),
     }
 
 

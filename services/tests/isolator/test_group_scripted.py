@@ -37,6 +37,9 @@ class Several:
             raise AssertionError
         return await scripted.start(call_id, plan, streams)
 
+    async def close(self) -> None:
+        pass
+
 
 def isolator(planner: Planner, config: Config, sandbox: Several) -> Isolator:
     return Isolator(planner, sandbox, LinuxMachine(None), queue_of(config), config.drain_s)

@@ -171,6 +171,7 @@ class Launcher:
         self._last_words = b""
         self._roots: Roots | None = None
         self._starting = asyncio.Lock()
+        self._building: set[asyncio.Task[int]] = set()
 
     def another(self, command: Sequence[str | Path]) -> Launcher:
         """Of the same sandboxes, by another program: no two calls of both have one id."""
@@ -180,7 +181,7 @@ class Launcher:
     async def prepare(self, plan: Plan) -> None:
         """Be as ready for calls of this plan as after the first. Raises SandboxRefused, OSError."""
         make_home(plan)
-        os.close(await (await self._opened()).get(plan))
+        os.close(await self._root(plan))
 
     def is_running(self) -> bool:
         return self._control is not None and not self._has_ended()
@@ -208,6 +209,11 @@ class Launcher:
 
     async def close(self) -> None:
         """End the launcher, once no sandbox is left."""
+        if self._building:
+            await asyncio.wait(self._building)
+        await self._end()
+
+    async def _end(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -220,7 +226,7 @@ class Launcher:
     async def _run(self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
         """Raises SandboxRefused, OSError."""
         async with contextlib.AsyncExitStack() as ours:
-            root = await (await self._opened()).get(plan)
+            root = await self._root(plan)
             ours.callback(os.close, root)
             plan_fd = sealed(encode(plan, uid))
             ours.callback(os.close, plan_fd)
@@ -234,6 +240,28 @@ class Launcher:
         return LaunchedSandbox(
             reports, status, leaf, self._give_up, self._silence, lambda: self.uids.give_back(plan, uid)
         )
+
+    async def _root(self, plan: Plan) -> int:
+        """A descriptor of the plan's root, the caller's to close. Raises SandboxRefused, OSError.
+
+        Whoever is cancelled meanwhile leaves a launcher that starts, or a root that is built, to its end.
+        """
+
+        async def get() -> int:
+            return await (await self._opened()).get(plan)
+
+        def drop(done: asyncio.Task[int]) -> None:
+            if not done.cancelled() and not done.exception():
+                os.close(done.result())
+
+        building = asyncio.create_task(get())
+        self._building.add(building)
+        building.add_done_callback(self._building.discard)
+        try:
+            return await asyncio.shield(building)
+        except asyncio.CancelledError:
+            building.add_done_callback(drop)
+            raise
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
@@ -275,7 +303,7 @@ class Launcher:
         """The launcher and its roots, started where there is none. Raises OSError."""
         async with self._starting:
             if self._roots is None or self._has_ended():
-                await self.close()
+                await self._end()
                 self._process, self._control = await self._spawn()
                 self._last_words = b""
                 self._roots = Roots(self._build)

@@ -30,16 +30,19 @@ class Roots:
         self._build = build
         self._kept: OrderedDict[Key, int] = OrderedDict()
         self._mounts = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
-        self._changes = select.poll()
+        self._changes: select.poll | None = select.poll()
         self._changes.register(self._mounts, select.POLLPRI)
 
     async def get(self, plan: Plan) -> int:
         """A descriptor of the plan's root, the caller's to close. Raises SandboxRefused, OSError."""
-        if self._changes.poll(0):  # a mount came or went, below a bound directory perhaps
+        if self._changes and self._changes.poll(0):  # a mount came or went, below a bound directory perhaps
             self._forget()
         key = _key(plan)
         if key not in self._kept:
             built = await self._build(plan)
+            if self._changes is None:  # closed meanwhile: its launcher has ended
+                os.close(built)
+                raise SandboxRefused("launcher", errno.ECONNRESET)
             if key in self._kept:  # two calls at once
                 os.close(built)
             else:
@@ -51,6 +54,7 @@ class Roots:
 
     def close(self) -> None:
         self._forget()
+        self._changes = None
         os.close(self._mounts)
 
     def _forget(self) -> None:
