@@ -10,7 +10,7 @@ from qa.compat.sandbox import Sandbox
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     directory = tmp_path_factory.mktemp("compat")
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
