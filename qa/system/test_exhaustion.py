@@ -63,10 +63,10 @@ def restart(root: Run) -> Output:
 def test_without_a_controller_the_service_does_not_start(root: Run, call: Call, controller: str) -> None:
     """In a slice that hands all others on; systemd gives a unit of system.slice what it needs."""
     units = "/run/systemd/system"
+    dropin = f"{units}/clawos-isolator.service.d"
     root(
         f"printf '[Slice]\\nDisableControllers={controller}\\n' >{units}/fault.slice;"
-        f"mkdir -p {units}/clawos-isolator.service.d;"
-        f"printf '[Service]\\nRestart=no\\nSlice=fault.slice\\n' >{units}/clawos-isolator.service.d/fault.conf;"
+        f"mkdir -p {dropin}; printf '[Service]\\nRestart=no\\nSlice=fault.slice\\n' >{dropin}/fault.conf;"
         "systemctl daemon-reload"
     )
     try:
@@ -81,7 +81,7 @@ def test_without_a_controller_the_service_does_not_start(root: Run, call: Call, 
         assert works(call)
     finally:
         root(
-            f"rm {units}/fault.slice {units}/clawos-isolator.service.d/fault.conf; systemctl daemon-reload;"
+            f"rm {units}/fault.slice {dropin}/fault.conf; systemctl daemon-reload;"
             "systemctl stop clawos-isolator fault.slice"
         )
         assert restart(root).status == 0
@@ -175,7 +175,8 @@ def storm(root: Run, *, kill: str = "", at: tuple[float, ...] = ()) -> dict[str,
     )
     done = root(
         f"cat >/run/storm.py <<'END OF PROGRAM'\n{STORM}\nEND OF PROGRAM\n"
-        f"python3 -I /run/storm.py {15 + sum(at)} 3 >/run/storm.json & sleep 5; {kills} wait; cat /run/storm.json"
+        f"python3 -I /run/storm.py {15 + sum(at)} 3 >/run/storm.json & sleep 5; {kills} wait;"
+        "cat /run/storm.json"
     )
     counts: dict[str, Any] = json.loads(done.text)
     return counts

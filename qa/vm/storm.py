@@ -1,7 +1,7 @@
-"""The guest's side of a storm: calls of the isolator, several at once, one after the other. Sent by the channel.
+"""The guest's side of a storm: calls of the isolator without a pause. Sent by the channel.
 
-Arguments: for how many seconds, how many at once. Prints one JSON object: how many calls ran to their end, were
-refused, or were cut off; and of those that ran, how many did after the last that did not.
+Arguments: for how many seconds, how many at once. Prints one JSON object: how many calls ran to their end,
+were refused, or were cut off; and of those that ran, how many did after the last that did not.
 """
 
 from __future__ import annotations
