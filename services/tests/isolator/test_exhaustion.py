@@ -51,12 +51,19 @@ def descriptors_left(count: int) -> Iterator[None]:
             os.close(fd)
 
 
-@pytest.mark.parametrize("stdin", [False, True])
+@pytest.mark.parametrize(("stdin", "is_first"), [(False, False), (True, False), (False, True)])
 async def test_without_descriptors_a_call_is_refused_and_nothing_is_lost(
-    isolator: Isolator, sandbox: Launcher | Bubblewrap, caplog: pytest.LogCaptureFixture, stdin: bool
+    isolator: Isolator,
+    sandbox: Launcher | Bubblewrap,
+    caplog: pytest.LogCaptureFixture,
+    stdin: bool,
+    is_first: bool,
 ) -> None:
+    """`is_first`: nothing is made ahead."""
     text = spec_text("/usr/bin/true", stdin=stdin)
     await finish(await isolator.run(text, os.open(os.devnull, os.O_RDONLY), ":1.1"))
+    if is_first:
+        await sandbox.close()
     before, family, ids = descriptors(), children(), len(sandbox.uids)
     refused: list[SandboxRefused] = []
     events: list[str] = []
@@ -71,6 +78,8 @@ async def test_without_descriptors_a_call_is_refused_and_nothing_is_lost(
             events.append(caplog.records[-1].__dict__["CLAWOS_LIMIT"])
         else:
             assert (await finish(call)).exit_code == 0
+        if is_first:
+            await sandbox.close()
         async with asyncio.timeout(10):
             while isolator.status()["running"] or children() != family:  # noqa: ASYNC110 # neither has an event
                 await asyncio.sleep(0.01)

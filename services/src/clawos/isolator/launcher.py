@@ -267,7 +267,7 @@ class Launcher:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
         ours, theirs = socket.socketpair()
         with ours:
-            ours.settimeout(_BUILD_TIMEOUT_S)
+            ours.setblocking(False)
             with theirs:
                 plan_fd = sealed(encode(plan))
                 try:
@@ -275,14 +275,15 @@ class Launcher:
                 finally:
                     os.close(plan_fd)
             try:
-                said, fds, _, _ = await asyncio.to_thread(
-                    socket.recv_fds, ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                await _readable(ours, _BUILD_TIMEOUT_S)
             except TimeoutError:
                 self._give_up()
                 raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
+            said, fds, flags, _ = socket.recv_fds(ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         if fds:
             return fds[0]
+        if flags & socket.MSG_CTRUNC:
+            raise SandboxRefused("root", errno.EMFILE)
         report = decode_report(said.decode().partition("\n")[0]) if said else None
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
@@ -356,6 +357,18 @@ class Launcher:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+
+async def _readable(stream: socket.socket, timeout_s: float) -> None:
+    """Raises TimeoutError. Not in a thread: where the table of processes is full there is none to be had."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(stream, ready.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ready.wait()
+    finally:
+        loop.remove_reader(stream)
 
 
 class LinuxMachine:
