@@ -42,13 +42,16 @@ class LaunchedSandbox:
         status: asyncio.StreamWriter,
         leaf: Leaf | None,
         give_up: Callable[[], None],
+        silence: Callable[[], SandboxRefused],
         gone: Callable[[], None],
     ) -> None:
-        """`give_up` ends the launcher and whatever it runs, should it not answer; `gone`: nothing is left."""
+        """`give_up` ends the launcher and whatever it runs, should it not answer; `silence` is why it gave no
+        answer; `gone`: nothing is left."""
         self._reports = reports
         self._status = status
         self._leaf = leaf
         self._give_up = give_up
+        self._silence = silence
         self._gone = gone
         self._giving_up: asyncio.TimerHandle | None = None
         self._landlock_abi = 0
@@ -74,7 +77,7 @@ class LaunchedSandbox:
             raise SandboxRefused(report.step, report.error)
         if isinstance(report, Usage) and report.cause == "wall":
             raise SandboxRefused("set-up", errno.ETIMEDOUT)
-        raise SandboxRefused("launcher", "it ended without a word")
+        raise self._silence()
 
     async def wait(self) -> Outcome:
         exited: Exited | None = None
@@ -165,6 +168,7 @@ class Launcher:
         self.uids = uids or CallIds(self._ids)
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
+        self._last_words = b""
         self._roots: Roots | None = None
         self._starting = asyncio.Lock()
 
@@ -227,7 +231,9 @@ class Launcher:
                 self._send([*fds, leaf.fd] if leaf else fds)
                 reports, status = await asyncio.open_connection(sock=end)
                 on_failure.pop_all()
-        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self.uids.give_back(plan, uid))
+        return LaunchedSandbox(
+            reports, status, leaf, self._give_up, self._silence, lambda: self.uids.give_back(plan, uid)
+        )
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
@@ -252,13 +258,15 @@ class Launcher:
         report = decode_report(said.decode().partition("\n")[0]) if said else None
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
-        raise SandboxRefused("root", "the launcher ended without a word")
+        raise self._silence()
 
     def _send(self, fds: list[int]) -> None:
-        """Raises OSError, and then there is no launcher any more."""
+        """Raises SandboxRefused, OSError, and then there is no launcher any more."""
         assert self._control is not None
         try:
             socket.send_fds(self._control, [b"\0"], fds)
+        except ConnectionError:
+            raise self._silence() from None
         except OSError:
             self._give_up()
             raise
@@ -269,17 +277,31 @@ class Launcher:
             if self._roots is None or self._has_ended():
                 await self.close()
                 self._process, self._control = await self._spawn()
+                self._last_words = b""
                 self._roots = Roots(self._build)
             return self._roots
 
     def _has_ended(self) -> bool:
         assert self._control is not None
-        try:
-            return not self._control.recv(1)  # it never sends anything
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
+        for _ in range(2):  # that it has not read all that was asked comes before its words
+            try:
+                words = self._control.recv(_REPORT_BYTES)
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                continue
+            self._last_words = self._last_words or words  # it says nothing but why it ends
+            break
+        return True
+
+    def _silence(self) -> SandboxRefused:
+        """Why a call got no answer."""
+        if self._control is not None and self._has_ended() and self._last_words:
+            with contextlib.suppress(ValueError):
+                report = decode_report(self._last_words.decode())
+                if isinstance(report, Refused):
+                    return SandboxRefused(report.step, report.error)
+        return SandboxRefused("launcher", "it ended without a word")
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
