@@ -23,14 +23,14 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoade
 from types import ModuleType
 from typing import Any, cast
 
-# What files most often import. Each costs every call a little: what a copy touches is copied, page by page, and
-# what it has mapped is taken down at its end. Nothing that draws secrets at its import (as multiprocessing does),
-# opens anything or starts threads: a test holds the list to that.
+# What files most often import. Each costs every call a little: what a copy touches is copied, page by page,
+# and what it has mapped is taken down at its end. Nothing that draws secrets at its import, as multiprocessing
+# does, opens anything or starts threads: a test holds the list to that.
 MODULES = """
     argparse ast base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime enum errno
-    fnmatch functools glob hashlib heapq inspect itertools json linecache locale math operator os pathlib random
-    re secrets shlex shutil signal site stat string struct subprocess tempfile textwrap time traceback types
-    typing unicodedata urllib.parse warnings zlib
+    fnmatch functools glob hashlib heapq inspect itertools json linecache locale math operator os pathlib
+    random re secrets shlex shutil signal site stat string struct subprocess tempfile textwrap time traceback
+    types typing unicodedata urllib.parse warnings zlib
 """
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 # What `signal` wraps enumerations around, which cost more than the rest of it.
