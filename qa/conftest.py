@@ -101,11 +101,18 @@ _DROP_IN = "/run/systemd/system/clawos-isolator.service.d"
 
 
 @contextmanager
-def sandboxes_by(backend: str, root: Callable[..., Output]) -> Iterator[None]:
-    """The isolator restarted with this backend, as its settings say how to; afterwards as it was."""
+def sandboxes_by(backend: str, root: Callable[..., Output], *more: str) -> Iterator[None]:
+    """The isolator restarted with this backend, as its settings say how to; afterwards as it was.
+
+    `more`: lines of its settings.
+    """
     before = root(f"cat {_SETTINGS}").stdout
     try:
-        lines = [f'backend = "{backend}"', *(x for x in before.decode().splitlines() if x[:7] != "backend")]
+        lines = [
+            f'backend = "{backend}"',
+            *more,
+            *(x for x in before.decode().splitlines() if x[:7] != "backend"),
+        ]
         _write(root, _SETTINGS, "\n".join(lines).encode() + b"\n")
         if backend == "bubblewrap":
             root(f"mkdir -p {_DROP_IN} && ln -sf /usr/lib/clawos/isolator-bubblewrap.conf {_DROP_IN}/")

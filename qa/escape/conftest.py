@@ -33,8 +33,11 @@ def _attacker(root: Run) -> Iterator[None]:
 @pytest.fixture(scope="session", params=BACKENDS)
 def guest(request: pytest.FixtureRequest, root: Run, call: Call, _attacker: None) -> Iterator[Guest]:
     """What every backend of the isolator has to stand, in turn; restarted, it sees what was mounted."""
-    with sandboxes_by(request.param, root):
-        yield Guest(root, call)
+    with sandboxes_by(request.param, root, "zygote_s = 86400", "zygote_idle_s = 86400"):
+        made = Guest(root, call)
+        if request.param == "launcher":  # made now and kept, it is no trace of what comes later
+            made.wait_for_zygote()
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,25 @@ class Guest:
         done = self.root(f"{before} {PROBE} {group} {shlex.quote(json.dumps(facts))}")
         assert done.status == 0, done.stderr
         return _answers(done.text)
+
+    def probe_in_copy(self, group: str, facts: Mapping[str, Any]) -> Answers:
+        """As `probe_inside`, but from a tool that is a file of Python."""
+        code = (
+            f"import runpy, sys; sys.argv = ['', {group!r}, {json.dumps(facts)!r}]\n"
+            f"runpy.run_path({PROBE.split()[-1]!r}, run_name='__main__')"
+        )
+        ran = self.call("python.run", code=code)
+        assert ran.exit_code == 0, ran
+        return _answers(ran.stdout)
+
+    def wait_for_zygote(self) -> None:
+        """Until files of Python start as its copies."""
+        for _ in range(30):
+            ran = self.call("python.run", code="import gc; gc.get_freeze_count() > 0")
+            if ran.stdout == "True\n":
+                return
+            time.sleep(1)
+        raise AssertionError(f"no zygote: {ran}")
 
     def on_host(self, program: str) -> str:
         """What a program of `host` prints, run as root."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,17 @@ def test_row(probed: Probed, row: Row) -> None:
         assert outside[row.act] in row.outside, "positive control"
     assert outside[row.act] != inside[row.act], "positive control"
     assert inside[row.act] == row.inside
+
+
+@pytest.fixture(scope="session")
+def in_copy(guest: Guest, facts: dict[str, Any]) -> Callable[[str], dict[str, str]]:
+    return cache(lambda group: guest.probe_in_copy(group, facts))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row_in_a_copy_of_the_zygote(in_copy: Callable[[str], dict[str, str]], row: Row) -> None:
+    """The control is `test_row`'s."""
+    assert in_copy(row.group)[row.act] == row.inside
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,15 @@ def place(tmp_path: Path) -> Place:
     cgroup = Path("/sys/fs/cgroup/bench")
     limits = {"pids.max": "32"}
     return Place(
-        tmp_path, tmp_path, tmp_path / "peers", Path("/bin/launch"), POLICIES, cgroup, limits, systemd=True
+        tmp_path,
+        tmp_path,
+        tmp_path / "peers",
+        Path("/bin/launch"),
+        Path("/lib/zygote.so"),
+        POLICIES,
+        cgroup,
+        limits,
+        systemd=True,
     )
 
 

@@ -19,9 +19,10 @@ from clawos.isolator.config import Config
 from clawos.isolator.filters import load as load_filters
 from clawos.isolator.launcher import Launcher
 from clawos.isolator.planner import Planner
+from clawos.isolator.python.zygote import command as zygote_command
 from clawos.isolator.spec import parse
 from qa.bench.peers import measures, service
-from qa.bench.peers.place import PAYLOAD, Place, limits_of, mounted
+from qa.bench.peers.place import PAYLOAD, PYTHON_FILE, STAND, Place, limits_of, mounted
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tools", type=Path, required=True, help="folder with spawner and payload")
     parser.add_argument("--peers", type=Path, required=True, help="what qa/bench/peers/fetch printed")
     parser.add_argument("--launcher", type=Path, default=installed.launcher)
+    parser.add_argument("--zygote", type=Path, default=installed.zygote)
     parser.add_argument("--filters", type=Path, default=installed.filters)
     parser.add_argument("--policies", type=Path, default=installed.quotas.parent)
     parser.add_argument(
@@ -42,31 +44,43 @@ def arguments() -> argparse.Namespace:
 
 
 async def measure(given: argparse.Namespace, scratch: Path) -> dict[str, object]:
-    config = Config(launcher=given.launcher, filters=given.filters, quotas=given.policies / "quotas.toml")
+    config = Config(
+        launcher=given.launcher,
+        zygote=given.zygote,
+        filters=given.filters,
+        quotas=given.policies / "quotas.toml",
+        python=(str(STAND),),
+    )
     planner = Planner(config, quotas.load(config.quotas), load_filters(config.filters))
     plan = planner.plan(parse(measures.spec(PAYLOAD)))
     python_spec = {"argv": measures.PYTHON_ARGV, **measures.PYTHON_TOOL}
     python = planner.plan(parse(json.dumps(python_spec)))
+    file_spec = {"argv": [PYTHON_FILE], "runtime": "python", **measures.PYTHON_TOOL}
+    file = planner.plan(parse(json.dumps(file_spec)))
     cgroups = await Cgroups.claim() if given.image else None
     place = Place(
         scratch,
         given.tools,
         given.peers,
         given.launcher,
+        given.zygote,
         given.policies,
         cgroups.base if cgroups else None,
         await limits_of(cgroups, plan.quota) if cgroups else {},
         systemd=given.image,
     )
     launcher = Launcher(config.launcher, cgroups)
+    zygote = launcher.another(zygote_command(config))
     result: dict[str, object] = {"kernel": os.uname().release, "cgroups": "v2" if cgroups else "none"}
     say("protections")
     result["protections"] = measures.protected(place, plan)
     say(f"{given.rounds} rounds")
     result["rounds"] = given.rounds
-    result |= await measures.start_times(place, launcher, plan, python, given.rounds)
+    pythons = measures.Pythons(python, file, zygote)
+    result |= await measures.start_times(place, launcher, plan, pythons, given.rounds)
     say("calls per second")
-    result["calls_per_s"] = await measures.throughput(place, launcher, plan, given.calls)
+    result["calls_per_s"] = await measures.throughput(place, launcher, plan, pythons, given.calls)
+    await zygote.close()
     paths = {"launcher": config.launcher, "filters": config.filters, "quotas": config.quotas}
     settings = {name: str(path) for name, path in paths.items()}
     async with service.installed() if given.image else service.own(scratch, settings) as served:

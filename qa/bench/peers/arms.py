@@ -7,17 +7,19 @@ peer gets what it can do of the plan: the same tree, the ids if it takes them, t
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from clawos.isolator.config import Config
 from clawos.isolator.ids import host_ids
 from clawos.isolator.plan import Plan
+from clawos.isolator.python.zygote import command as zygote_command
 from clawos.isolator.wire import encode
 from qa.bench.peers import bubblewrap, oci
 from qa.bench.peers.place import Place
 
-BARE, OURS, BWRAP = "no sandbox", "claw-launch", "bwrap"
+BARE, OURS, BWRAP, ZYGOTE = "no sandbox", "claw-launch", "bwrap", "claw-python"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def all_of(place: Place, plan: Plan, label: str) -> list[Arm]:
     bundle = oci.write_bundle(place, plan, etc, scratch / "bundle")
     found = [
         Arm(BARE, plan.argv),
-        Arm(OURS, _launcher(place, plan, scratch / "plan"), time_limit=True),
+        Arm(OURS, _launcher(place, place.launcher, plan, scratch / "plan"), time_limit=True),
         Arm(BWRAP, bubblewrap.command(bwrap, plan, etc)),
         Arm("bwrap + our filter", bubblewrap.command(bwrap, plan, etc, "--seccomp", f"@open:{filter_file}")),
         Arm("crun", oci.crun(place, bundle)),
@@ -67,11 +69,20 @@ def all_of(place: Place, plan: Plan, label: str) -> list[Arm]:
     return found
 
 
-def _launcher(place: Place, plan: Plan, file: Path) -> tuple[str, ...]:
+def zygote(place: Place, plan: Plan) -> Arm:
+    """A plan of a file of Python; as the launcher, but its program takes a Python to start."""
+    program = place.scratch / ZYGOTE
+    words = zygote_command(Config(zygote=place.zygote))
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, words))} "$@"\n')
+    program.chmod(0o755)
+    return Arm(ZYGOTE, _launcher(place, program, plan, place.scratch / f"{ZYGOTE}.plan"), time_limit=True)
+
+
+def _launcher(place: Place, program: Path, plan: Plan, file: Path) -> tuple[str, ...]:
     """claw-launch itself, by the smallest program that can ask it for a sandbox."""
     ids = host_ids(Config())
     file.write_bytes(encode(plan, ids.calls[0]))
-    words = ["@request", str(place.launcher), ids.uid_map, ids.gid_map, str(ids.init), str(file)]
+    words = ["@request", str(program), ids.uid_map, ids.gid_map, str(ids.init), str(file)]
     if place.cgroup:
         words += [f"@leaf:{place.cgroup}", *(f"@limit:{n}={value}" for n, value in place.limits.items())]
     return tuple(words)

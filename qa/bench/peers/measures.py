@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from clawos.isolator.launcher import Launcher
 from clawos.isolator.plan import Plan
 from qa.bench.peers import arms, ours, protections, rounds, service
-from qa.bench.peers.arms import BARE, BWRAP, OURS
+from qa.bench.peers.arms import BARE, BWRAP, OURS, ZYGOTE
 from qa.bench.peers.place import PAYLOAD, Place, undisturbed
 from qa.bench.peers.spawner import ArmFailed, Spawned, Spawner, in_parallel
 
@@ -22,7 +23,17 @@ IN_FLIGHT = (1, 2, 4, 8)
 
 _SETTLE_S = 2.0
 _CLASS = "Launcher class"
+_ZYGOTE_CLASS = "Launcher class, claw-python"
 _PYTHON = "python: "
+
+
+@dataclass(frozen=True)
+class Pythons:
+    """A Python that does nothing: by command line, and as a tool's file, which the zygote runs too."""
+
+    command: Plan
+    file: Plan
+    zygote: Launcher
 
 
 def spec(*argv: str) -> str:
@@ -62,19 +73,21 @@ def _told(place: Place, plan: Plan, label: str) -> dict[str, str]:
 
 
 async def start_times(
-    place: Place, launcher: Launcher, plan: Plan, python: Plan, number: int
+    place: Place, launcher: Launcher, plan: Plan, pythons: Pythons, number: int
 ) -> dict[str, object]:
     """Everything in the same rounds: the static payload in every arm, Python in those it is compared with."""
     with_python = [
         arm.renamed(_PYTHON + arm.name)
-        for arm in arms.all_of(place, python, "python")
+        for arm in arms.all_of(place, pythons.command, "python")
         if arm.name in (BARE, OURS, BWRAP)
     ]
+    copied = arms.zygote(place, pythons.file).renamed(_PYTHON + ZYGOTE)
     spawned = [*arms.all_of(place, plan, "empty"), *with_python]
     with (
         undisturbed() as granted,
         Spawner(place.spawner, [arm for arm in spawned if arm.is_request], place.scratch) as asking,
         Spawner(place.spawner, [arm for arm in spawned if not arm.is_request], place.scratch) as starting,
+        Spawner(place.spawner, [copied], place.scratch) as copying,
     ):
 
         def by(spawner: Spawner, name: str) -> Callable[[], Awaitable[Spawned]]:
@@ -85,7 +98,9 @@ async def start_times(
 
         once = {arm.name: by(asking if arm.is_request else starting, arm.name) for arm in spawned}
         once[_CLASS] = ours.arm(launcher, plan)
-        once[_PYTHON + _CLASS] = ours.arm(launcher, python)
+        once[_PYTHON + _CLASS] = ours.arm(launcher, pythons.command)
+        once[copied.name] = by(copying, copied.name)
+        once[_PYTHON + _ZYGOTE_CLASS] = ours.arm(pythons.zygote, pythons.file)
         times = await rounds.interleaved(once, number)
     names = {False: list[str](), True: list[str]()}
     for name in times:
@@ -101,11 +116,15 @@ async def start_times(
         "python_to_bare": {
             "launcher": rounds.ratio(times[_PYTHON + OURS], times[_PYTHON + BARE]),
             "launcher_class": rounds.ratio(times[_PYTHON + _CLASS], times[_PYTHON + BARE]),
+            "zygote": rounds.ratio(times[copied.name], times[_PYTHON + BARE]),
+            "zygote_class": rounds.ratio(times[_PYTHON + _ZYGOTE_CLASS], times[_PYTHON + BARE]),
         },
     }
 
 
-async def throughput(place: Place, launcher: Launcher, plan: Plan, calls: int) -> dict[str, object]:
+async def throughput(
+    place: Place, launcher: Launcher, plan: Plan, pythons: Pythons, calls: int
+) -> dict[str, object]:
     """Without the bus. What the launcher alone does is the most that a service around it could reach."""
     made = [arm for arm in arms.all_of(place, plan, "throughput") if arm.name == OURS]
 
@@ -119,7 +138,14 @@ async def throughput(place: Place, launcher: Launcher, plan: Plan, calls: int) -
     async def by_class(in_flight: int) -> float:
         return await ours.calls_per_s(launcher, plan, in_flight, calls)
 
-    return {"launcher": await _in_both_classes(alone), "launcher_class": await _in_both_classes(by_class)}
+    async def by_zygote(in_flight: int) -> float:
+        return await ours.calls_per_s(pythons.zygote, pythons.file, in_flight, calls)
+
+    return {
+        "launcher": await _in_both_classes(alone),
+        "launcher_class": await _in_both_classes(by_class),
+        "zygote_class": await _in_both_classes(by_zygote),
+    }
 
 
 async def _in_both_classes(per_s: Callable[[int], Awaitable[float]], *pids: int) -> dict[str, float]:

@@ -15,6 +15,7 @@ from clawos.isolator.quotas import Quota
 # An empty directory of every Debian, below the /usr that all sandboxes see; the payload is mounted there.
 STAND = Path("/usr/local/libexec")
 PAYLOAD = str(STAND / "payload")
+PYTHON_FILE = str(STAND / "pass.py")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Place:
     tools: Path
     peers: Path
     launcher: Path
+    zygote: Path
     policies: Path
     cgroup: Path | None
     """A delegated subtree whose leaves may get limits, or none."""

@@ -76,7 +76,7 @@ def _processes() -> Iterator[str]:
     for pid in (p for p in os.listdir("/proc") if p.isdigit()):
         with contextlib.suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            if os.readlink(f"/proc/{pid}/ns/user") != first or name == "claw-launch":
+            if os.readlink(f"/proc/{pid}/ns/user") != first or name in ("claw-launch", "claw-python"):
                 yield f"{name} {os.stat(f'/proc/{pid}').st_uid}"
     users = subprocess.run(["ps", "-eo", "user:32,comm", "--no-headers"], capture_output=True, text=True)
     yield from (line for line in users.stdout.splitlines() if OURS.match(line))

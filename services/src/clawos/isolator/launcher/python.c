@@ -83,18 +83,21 @@ static PyObject *listed(char *const *words) {
     return list;
 }
 
-/* The C library's own; where the time zone is another by now, Python has to be told. */
-static int set_environment(char *const *words) {
-    long zone = timezone;
-    if (clearenv())
-        return -1;
+/* The C library's, and what Python is to have. */
+static PyObject *set_environment(char *const *words) {
+    PyObject *names = PyDict_New(), *name, *value;
+    if (!names || clearenv())
+        return NULL;
     for (; *words; words++) {
+        size_t length = strcspn(*words, "=");
         char *kept = strdup(*words);
-        if (!kept || putenv(kept))
-            return -1;
+        if (!kept || putenv(kept) || !(name = PyBytes_FromStringAndSize(kept, (Py_ssize_t)length)) ||
+            !(value = PyBytes_FromString(kept + length + 1)) || PyDict_SetItem(names, name, value))
+            return NULL;
+        Py_DECREF(name);
+        Py_DECREF(value);
     }
-    tzset();
-    return zone != timezone;
+    return names;
 }
 
 static int flush(const char *name) {
@@ -175,16 +178,17 @@ _Noreturn void become(const struct plan *plan) {
     PyThreadState *state = PyThreadState_Get();
     state->current_frame = NULL;
     state->py_recursion_remaining = state->py_recursion_limit;
-    int has_moved = set_environment(plan->envp);
-    PyObject *words = listed(plan->argv), *variables = listed(plan->envp), *names = NULL;
+    PyObject *words = listed(plan->argv), *variables = set_environment(plan->envp), *names = NULL;
+    long zone = timezone;
+    tzset(); /* the machine may have moved meanwhile; Python has to be told of that */
     char *name = strdup(plan->argv[FILE_NAME]);
     set_title(plan->argv);
     /* Of this call no more than it would know elsewhere, and of others nothing. */
     munmap(plan->bytes, plan->size);
     memset((void *)(uintptr_t)plan, 0, sizeof *plan);
     forget_calls();
-    if (words && variables && name && has_moved >= 0)
-        names = PyObject_CallFunction(steps.begin, "OOi", words, variables, has_moved);
+    if (words && variables && name)
+        names = PyObject_CallFunction(steps.begin, "OOi", words, variables, zone != timezone);
     if (!names)
         end(NULL);
     Py_DECREF(words);

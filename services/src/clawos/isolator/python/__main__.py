@@ -23,14 +23,14 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoade
 from types import ModuleType
 from typing import Any, cast
 
-# Small, and often wanted. Nothing that draws secrets at its import (as multiprocessing does), opens anything
-# or starts threads: a test holds the list to that.
+# What files most often import. Each costs every call a little: what a copy touches is copied, page by page,
+# and what it has mapped is taken down at its end. Nothing that draws secrets at its import, as multiprocessing
+# does, opens anything or starts threads: a test holds the list to that.
 MODULES = """
-    argparse ast base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime decimal
-    difflib enum errno fnmatch fractions functools glob hashlib heapq html inspect itertools json linecache
-    locale logging math operator pathlib random re secrets select selectors shlex shutil signal site socket
-    statistics string struct subprocess tempfile textwrap threading traceback typing unicodedata
-    urllib.parse uuid warnings zlib
+    argparse ast base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime enum errno
+    fnmatch functools glob hashlib heapq inspect itertools json linecache locale math operator os pathlib
+    random re secrets shlex shutil signal site stat string struct subprocess tempfile textwrap time traceback
+    types typing unicodedata urllib.parse warnings zlib
 """
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 # What `signal` wraps enumerations around, which cost more than the rest of it.
@@ -76,15 +76,16 @@ class _Zygote:
 
     def __init__(self) -> None:
         self.streams = _made_ahead()
+        self.first = (sys.stdin, sys.stdout, sys.stderr)  # kept, for to close them would cost each call
+        self.environments = (posix.environ, cast(Any, os.environ)._data)
         self.modules: frozenset[str] = frozenset()
 
-    def begin(self, words: list[str], variables: list[str], zone_has_moved: bool) -> dict[str, Any]:
+    def begin(self, words: list[str], variables: dict[bytes, bytes], zone_has_moved: bool) -> dict[str, Any]:
         """Be the Python that `words` would start; answers the names of its `__main__`."""
         gc.enable()
-        encoded = dict(os.fsencode(variable).split(b"=", 1) for variable in variables)
-        for environment in (posix.environ, cast(Any, os.environ)._data):
+        for environment in self.environments:
             environment.clear()
-            environment.update(encoded)
+            environment.update(variables)
         if zone_has_moved:
             time.tzset()
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
@@ -92,7 +93,7 @@ class _Zygote:
             stream = self.streams.get((fd, _kind(fd))) or _stream(fd)
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
-        sys.orig_argv[:] = words
+        sys.orig_argv = words
         sys.argv = words[2:]
         main = sys.modules["__main__"] = ModuleType("__main__")
         main.__dict__.update(

@@ -52,7 +52,7 @@ class WithZygote:
         try:
             return await zygote.start(call_id, plan, streams)
         except SandboxRefused as error:
-            if error.step != "launcher":  # a new Python would be refused the same
+            if zygote.is_running():  # so it refused the call, and so would the launcher
                 raise
             log.warning("no copy of the zygote: %s", error.message)
         self._retire(zygote)
