@@ -30,7 +30,9 @@ NAME = ROOM.bus_name
 
 @pytest.fixture
 def config(config: Config) -> Config:
-    return msgspec.structs.replace(config, running_max=8, user_running_max=8)
+    return msgspec.structs.replace(
+        config, running_max=56, user_running_max=56, queued_max=256, user_queued_max=256
+    )
 
 
 @pytest.fixture
@@ -123,6 +125,19 @@ async def test_as_many_calls_as_a_message_has_room_for(served: Bus) -> None:
         assert await asyncio.to_thread(read_all, group.stdout[number]) == f"{number}\n".encode()
         assert await asyncio.to_thread(read_all, group.stderr[number]) == f"e{number}\n".encode()
     assert len(await read_lines(group.result)) == CALLS_MAX + 1
+
+
+async def test_many_groups_at_once(served: Bus) -> None:
+    """More descriptors under way than the bus holds for one connection at a time."""
+
+    async def group(number: int) -> list[bytes]:
+        made = await run_group(served, "parallel", *(f"echo {number}" for _ in range(CALLS_MAX)))
+        outputs = [await asyncio.to_thread(read_all, fd) for fd in (*made.stdout, *made.stderr)]
+        assert (await read_lines(made.result))[-1]["failed"] is None
+        return outputs[:CALLS_MAX]
+
+    ended = await asyncio.wait_for(asyncio.gather(*map(group, range(24))), 100)
+    assert ended == [[f"{number}\n".encode()] * CALLS_MAX for number in range(24)]
 
 
 async def test_a_caller_who_leaves_the_bus_takes_his_group_along(served: Bus, isolator: Isolator) -> None:

@@ -8,11 +8,11 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from clawos.isolator.errors import SpecInvalid
-from clawos.isolator.spec import Spec, is_clean, parse
+from clawos.isolator.spec import Spec, is_clean, parse, parse_group
 
 GOOD: dict[str, Any] = {"tool": "memory.usage", "argv": ["/usr/bin/true"]}
 
@@ -171,6 +171,28 @@ hard_fields = {
     "seccomp": hard_texts | st.lists(numbers),
     "wall_s": numbers | hard_texts | st.none(),
 }
+
+
+how_texts = st.sampled_from(["chain", "parallel", "", None])
+easy_calls = st.sampled_from([{}, {"stdin": True}, {"home_owner": 0}, {"home_owner": 7}])
+hard_calls = st.fixed_dictionaries({}, optional=hard_fields) | json_values
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=2000)
+@given(how_texts, st.lists(easy_calls, max_size=9) | st.lists(easy_calls | hard_calls, max_size=9))
+def test_whatever_comes_a_group_or_a_refusal_comes_out(how: Any, calls: list[Any]) -> None:
+    made = [{**GOOD, **call} if isinstance(call, dict) else call for call in calls]
+    try:
+        group = parse_group(json.dumps({"how": how, "calls": made}))
+    except SpecInvalid as error:
+        error.message.encode()
+        return
+    event("a group")
+    assert 1 <= len(group.calls) <= 7
+    assert len({spec.home_owner or 0 for spec in group.calls}) == 1
+    inputs = [spec.stdin for spec in group.calls]
+    assert all(inputs[1:]) if group.how == "chain" else sum(inputs) <= 1
+    assert [parse(json.dumps({**GOOD, **call})) for call in made] == list(group.calls)
 
 
 def test_every_field_is_tried() -> None:
