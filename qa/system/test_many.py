@@ -30,7 +30,7 @@ async def call(bus, number, argv):
     try:
         _, *streams = await bus.call("org.clawos.Isolator1", "Run", json.dumps(spec), fds=(nothing,))
     except ClawError as error:
-        return {"number": number, "refused": error.name, "limit": error.fields.get("limit")}
+        return {"number": number, "refused": error.bus_name, "message": error.message, **error.fields}
     finally:
         os.close(nothing)
     started.append(number)
@@ -65,6 +65,7 @@ def _spare(root: Run) -> None:
 @pytest.mark.usefixtures("_spare")
 def test_a_hundred_calls_at_once_run_in_turn(root: Run) -> None:
     told = at_once(root, 100, "/usr/bin/echo")
+    assert [one for one in told["ran"] if "refused" in one] == []
     assert [one["stdout"] for one in told["ran"]] == [f"{n}\n" for n in range(100)]
     assert {one["limit"] for one in told["ran"]} == {None}
     places = {number: place for place, number in enumerate(told["started"])}
