@@ -51,7 +51,9 @@ def added(root: Run, call: Call, manifest: str) -> Callable[[bytes], Ran]:
 
 
 def test_the_documented_tool_is_offered_and_counts(manifest: str, root: Run, call: Call) -> None:
-    assert json.loads(root("claw --json tools text.count").text)[0]["class"] == "safe"
+    shown = root("claw --json tools text.count")
+    assert shown.status == 0, shown.stderr
+    assert json.loads(shown.text)[0]["class"] == "safe"
     call("file.write", path="a.txt", text="one two\n three")
     ran = call("text.count", path="a.txt")
     assert ran.outcome == (0, "")
