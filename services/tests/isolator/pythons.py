@@ -21,8 +21,9 @@ from clawos.isolator import backend as backends
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
 from clawos.isolator.filters import load as load_filters
+from clawos.isolator.plan import Plan
 from clawos.isolator.planner import Planner
-from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.ports import Outcome, Running, Streams
 from clawos.isolator.python.plan import PYTHON
 from clawos.isolator.python.zygote import WithZygote, command
 from clawos.isolator.spec import parse
@@ -99,14 +100,20 @@ class Pythons:
         assert self.zygote._calls - calls == (way == COPY and not spec.get("env"))
         return ended
 
+    def start_copy(self, plan: Plan) -> Running:
+        """Begin a plan as a copy, without what it puts out."""
+        self.run(COPY, NOTHING)
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            return self._runner.run(self.zygote.start("1", plan, Streams(null, null, null)))
+        finally:
+            os.close(null)
+
     @contextlib.contextmanager
     def started(self, file: Path, **spec: Any) -> Iterator[int]:
         """While a file runs, as a copy: its process."""
-        self.run(COPY, NOTHING)
-        plan = self.planner.plan(parse(spec_text(str(file), runtime="python", seccomp="python", **spec)))
-        null = os.open(os.devnull, os.O_RDWR)
-        running = self._runner.run(self.zygote.start("1", plan, Streams(null, null, null)))
-        os.close(null)
+        text = spec_text(str(file), runtime="python", seccomp="python", **spec)
+        running = self.start_copy(self.planner.plan(parse(text)))
         try:
             yield _named(file)
         finally:

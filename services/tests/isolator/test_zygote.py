@@ -6,6 +6,7 @@ import asyncio
 import json
 import pwd
 import py_compile
+import re
 import secrets
 import subprocess
 import zipfile
@@ -18,8 +19,10 @@ import pytest
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.python.__main__ import MODULES
 from clawos.isolator.python.plan import PYTHON
+from clawos.isolator.spec import parse
 
 from . import test_sandbox
+from .conftest import spec_text
 from .python_programs import GIVEN, PROGRAMS
 from .pythons import COLD, COPY, NOTHING, TOOLS, ZYGOTE, Pythons, settings, written
 from .test_differences import LOOK, SPECS, differences
@@ -297,3 +300,22 @@ def test_it_is_another_user_in_another_sandbox(pythons: Pythons) -> None:
     for user in map(pwd.getpwnam, ("clawos-sandbox", "clawos-units")):
         ran = pythons.run(COPY, file, run_as=user.pw_name)
         assert ran.stdout.decode().split() == [str(user.pw_uid), str(user.pw_gid)]
+
+
+def test_without_a_step_there_is_no_call(pythons: Pythons) -> None:
+    """The profile `wasm` has no close_range: a copy whose descriptors cannot be closed does not run."""
+    plan = pythons.planner.plan(parse(spec_text(str(NOTHING), runtime="python", seccomp="wasm")))
+    with pytest.raises(SandboxRefused) as refused:
+        pythons.start_copy(plan)
+    assert refused.value.step == "close-range"
+    assert pythons.run(COPY, NOTHING).exit_code == 0
+
+
+def test_the_module_is_hardened(zygote_path: Path) -> None:
+    told = subprocess.run(
+        ["readelf", "-hlWd", zygote_path], capture_output=True, text=True, check=True
+    ).stdout
+    assert "GNU_RELRO" in told
+    assert re.search(r"FLAGS.* NOW", told)
+    assert re.search(r"GNU_STACK.* RW ", told)
+    assert "libpython" not in told, "it is the system's own Python that loads it"
