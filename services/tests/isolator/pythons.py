@@ -10,7 +10,7 @@ import re
 import shutil
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,18 @@ class Pythons:
         assert self.zygote._calls - calls == (way == COPY and not spec.get("env"))
         return ended
 
-    def start_copy(self, plan: Plan) -> Running:
+    def spawner(self) -> int:
+        """The zygote's process that copies are made of: pid 1 of all its sandboxes."""
+        for pid in leftovers(f"/usr/bin/python3\0-IS\0{ZYGOTE}"):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if status.partition("NSpid:\t")[2].split("\n")[0].split()[1:] == ["1"]:
+                return pid
+        raise AssertionError("there is no zygote")
+
+    def start_copy(self, plan: Plan, *, is_ready: bool = False) -> Running:
         """Begin a plan as a copy, without what it puts out."""
-        self.run(COPY, NOTHING)
+        if not is_ready:
+            self.run(COPY, NOTHING)
         null = os.open(os.devnull, os.O_RDWR)
         try:
             return self._runner.run(self.zygote.start("1", plan, Streams(null, null, null)))
@@ -141,13 +150,18 @@ class Pythons:
         return Ended(stdout, stderr, self.outcome.exit_code, self.outcome.signal)
 
 
-def _named(file: Path) -> int:
-    """The process that runs a file. It takes its name just after its start."""
+def wait_until(is_so: Callable[[], object]) -> None:
     deadline = time.monotonic() + READY_S
-    while not (found := leftovers(f"/usr/bin/python3\0-IS\0{file}")):
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return found[0]
+
+
+def _named(file: Path) -> int:
+    """The process that runs a file. It takes its name just after its start."""
+    command_line = f"/usr/bin/python3\0-IS\0{file}"
+    wait_until(lambda: leftovers(command_line))
+    return leftovers(command_line)[0]
 
 
 NOTHING = TOOLS / "nothing.py"

@@ -71,7 +71,7 @@ def test_the_plan_says_what_a_new_python_is_started_with(config: Config, planner
 
 
 def test_what_makes_a_new_python(config: Config, planner: Planner) -> None:
-    """Variables of the caller: linker, locale and malloc have read others in a zygote. And who asks for it."""
+    """Variables of the caller, for linker, locale and malloc have read others in a zygote; and who asks."""
     file = put(config.python[0], "")
     assert plan(planner, file).zygote
     assert not plan(planner, file, env={"LC_ALL": "POSIX"}).zygote
