@@ -10,7 +10,7 @@ import re
 import shutil
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from clawos.isolator import backend as backends
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
 from clawos.isolator.filters import load as load_filters
+from clawos.isolator.plan import Plan
 from clawos.isolator.planner import Planner
-from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.ports import Outcome, Running, Streams
 from clawos.isolator.python.plan import PYTHON
 from clawos.isolator.python.zygote import WithZygote, command
 from clawos.isolator.spec import parse
@@ -99,14 +100,29 @@ class Pythons:
         assert self.zygote._calls - calls == (way == COPY and not spec.get("env"))
         return ended
 
+    def spawner(self) -> int:
+        """The zygote's process that copies are made of: pid 1 of all its sandboxes."""
+        for pid in leftovers(f"/usr/bin/python3\0-IS\0{ZYGOTE}"):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if status.partition("NSpid:\t")[2].split("\n")[0].split()[1:] == ["1"]:
+                return pid
+        raise AssertionError("there is no zygote")
+
+    def start_copy(self, plan: Plan, *, is_ready: bool = False) -> Running:
+        """Begin a plan as a copy, without what it puts out."""
+        if not is_ready:
+            self.run(COPY, NOTHING)
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            return self._runner.run(self.zygote.start("1", plan, Streams(null, null, null)))
+        finally:
+            os.close(null)
+
     @contextlib.contextmanager
     def started(self, file: Path, **spec: Any) -> Iterator[int]:
         """While a file runs, as a copy: its process."""
-        self.run(COPY, NOTHING)
-        plan = self.planner.plan(parse(spec_text(str(file), runtime="python", seccomp="python", **spec)))
-        null = os.open(os.devnull, os.O_RDWR)
-        running = self._runner.run(self.zygote.start("1", plan, Streams(null, null, null)))
-        os.close(null)
+        text = spec_text(str(file), runtime="python", seccomp="python", **spec)
+        running = self.start_copy(self.planner.plan(parse(text)))
         try:
             yield _named(file)
         finally:
@@ -134,13 +150,18 @@ class Pythons:
         return Ended(stdout, stderr, self.outcome.exit_code, self.outcome.signal)
 
 
-def _named(file: Path) -> int:
-    """The process that runs a file. It takes its name just after its start."""
+def wait_until(is_so: Callable[[], object]) -> None:
     deadline = time.monotonic() + READY_S
-    while not (found := leftovers(f"/usr/bin/python3\0-IS\0{file}")):
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return found[0]
+
+
+def _named(file: Path) -> int:
+    """The process that runs a file. It takes its name just after its start."""
+    command_line = f"/usr/bin/python3\0-IS\0{file}"
+    wait_until(lambda: leftovers(command_line))
+    return leftovers(command_line)[0]
 
 
 NOTHING = TOOLS / "nothing.py"

@@ -70,11 +70,12 @@ def test_the_plan_says_what_a_new_python_is_started_with(config: Config, planner
     assert Allow(other, Access.READ) in made.operations
 
 
-def test_variables_of_the_callers_make_a_new_python(config: Config, planner: Planner) -> None:
-    """What reads them at its start has read others in a zygote: linker, locale, malloc."""
+def test_what_makes_a_new_python(config: Config, planner: Planner) -> None:
+    """Variables of the caller, for linker, locale and malloc have read others in a zygote; and who asks."""
     file = put(config.python[0], "")
     assert plan(planner, file).zygote
     assert not plan(planner, file, env={"LC_ALL": "POSIX"}).zygote
+    assert not plan(planner, file, zygote=False).zygote
 
 
 def test_only_files_of_the_configured_directories(config: Config, planner: Planner, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import pwd
 import py_compile
+import re
 import secrets
 import subprocess
 import zipfile
@@ -18,10 +19,12 @@ import pytest
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.python.__main__ import MODULES
 from clawos.isolator.python.plan import PYTHON
+from clawos.isolator.spec import parse
 
 from . import test_sandbox
+from .conftest import spec_text
 from .python_programs import GIVEN, PROGRAMS
-from .pythons import COLD, COPY, NOTHING, TOOLS, ZYGOTE, Pythons, settings, written
+from .pythons import COLD, COPY, NOTHING, TOOLS, ZYGOTE, Pythons, settings, wait_until, written
 from .test_differences import LOOK, SPECS, differences
 from .test_sandbox import leftovers
 
@@ -297,3 +300,50 @@ def test_it_is_another_user_in_another_sandbox(pythons: Pythons) -> None:
     for user in map(pwd.getpwnam, ("clawos-sandbox", "clawos-units")):
         ran = pythons.run(COPY, file, run_as=user.pw_name)
         assert ran.stdout.decode().split() == [str(user.pw_uid), str(user.pw_gid)]
+
+
+def test_without_a_step_there_is_no_call(pythons: Pythons) -> None:
+    """The profile `wasm` has no close_range: a copy whose descriptors cannot be closed does not run."""
+    plan = pythons.planner.plan(parse(spec_text(str(NOTHING), runtime="python", seccomp="wasm")))
+    with pytest.raises(SandboxRefused) as refused:
+        pythons.start_copy(plan)
+    assert refused.value.step == "close-range"
+    assert pythons.run(COPY, NOTHING).exit_code == 0
+
+
+def test_the_module_is_hardened(zygote_path: Path) -> None:
+    told = subprocess.run(
+        ["readelf", "-hlWd", zygote_path], capture_output=True, text=True, check=True
+    ).stdout
+    assert "GNU_RELRO" in told
+    assert re.search(r"FLAGS.* NOW", told)
+    assert re.search(r"GNU_STACK.* RW ", told)
+    assert "libpython" not in told, "it is the system's own Python that loads it"
+
+
+@pytest.mark.parametrize(
+    ("fault", "step"),
+    [
+        ("clone:error=EAGAIN", "fork"),
+        # The first makes descriptors close on an exec that never comes.
+        ("close_range:error=EPERM:when=2", "close-range"),
+        ("close_range:error=EPERM:when=1", "close-range"),
+        ("seccomp:error=ENOMEM", "seccomp"),
+        ("seccomp:signal=KILL", "worker"),
+    ],
+)
+def test_a_step_that_fails_is_a_refusal(pythons: Pythons, fault: str, step: str) -> None:
+    """In init or in the worker; qa/faults does the same to every call that claw-launch makes."""
+    plan = pythons.planner.plan(parse(spec_text(str(NOTHING), runtime="python", seccomp="python")))
+    pythons.run(COPY, NOTHING)
+    spawner = pythons.spawner()
+    with subprocess.Popen(["strace", "-fqq", "-o/dev/null", f"-einject={fault}", f"-p{spawner}"]) as tracer:
+        try:
+            wait_until(lambda: "TracerPid:\t0" not in Path(f"/proc/{spawner}/status").read_text())
+            with pytest.raises(SandboxRefused) as refused:
+                pythons.start_copy(plan, is_ready=True)
+            assert refused.value.step == step
+        finally:
+            tracer.terminate()
+    assert pythons.run(COPY, NOTHING).exit_code == 0
+    assert pythons.spawner() == spawner, "one and the same"

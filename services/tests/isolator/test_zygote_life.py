@@ -51,8 +51,8 @@ class Life:
 
     async def made(self) -> None:
         """Until the zygote that is being made is ready, or has failed."""
-        assert self.sandbox._making is not None
-        await self.sandbox._making
+        if self.sandbox._making is not None:
+            await self.sandbox._making
 
     async def begun(self) -> None:
         assert await self.call() == NEW

@@ -65,7 +65,8 @@ def show_plan(planned: dict[str, Any]) -> None:
 
 def learn(machine: Machine, tool: str, values: Sequence[str], *, yes: bool) -> dict[str, Any]:
     """Run a call, and say what it called. Raises ClawError."""
-    specification = json.dumps(runnable(machine, tool, values, yes=yes))
+    # From its first instruction on: a copy of the zygote makes fewer calls than its profile must allow.
+    specification = json.dumps({**runnable(machine, tool, values, yes=yes), "zygote": False})
     planned = machine.ask(services.ISOLATOR, "Plan", specification)
     cgroup = _CGROUPS / machine.control_group(_ISOLATOR.unit).lstrip("/")
     return asyncio.run(_learn(machine, specification, cgroup, str(planned["filters"]["seccomp"])))

@@ -109,7 +109,7 @@ class Planner:
             operations=operations,
             home=outside,
             # What reads variables at its start (linker, locale, malloc) has read them in a copy already.
-            zygote=spec.runtime == "python" and not spec.env,
+            zygote=spec.runtime == "python" and spec.zygote and not spec.env,
         )
 
     @staticmethod

@@ -39,6 +39,8 @@ class Spec(Record, frozen=True):
     argv: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=256)]
     runtime: Literal["native", "python", "wasm"] = "native"
     """What argv[0] is: a program, a file of Python, or a WebAssembly module."""
+    zygote: bool = True
+    """Whether a file of Python may begin as a copy of a Python that waits."""
     env: Annotated[dict[str, _Text], msgspec.Meta(max_length=64)] = msgspec.field(default_factory=dict)
     stdin: bool = False
     cwd: _Path | None = None

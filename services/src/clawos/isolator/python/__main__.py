@@ -24,8 +24,8 @@ from types import ModuleType
 from typing import Any, cast
 
 # What files most often import. Each costs every call a little: what a copy touches is copied, page by page,
-# and what it has mapped is taken down at its end. Nothing that draws secrets at its import, as multiprocessing
-# does, opens anything or starts threads: a test holds the list to that.
+# and what it has mapped is taken down at its end. Nothing that draws secrets when it is imported (so does
+# multiprocessing), opens anything or starts threads; a test holds the list to that.
 MODULES = """
     argparse ast base64 bisect calendar collections.abc contextlib copy csv dataclasses datetime enum errno
     fnmatch functools glob hashlib heapq inspect itertools json linecache locale math operator os pathlib
