@@ -14,4 +14,4 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     directory = tmp_path_factory.mktemp("compat")
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
-    yield Sandbox(directory)
+    return Sandbox(directory)

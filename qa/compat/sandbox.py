@@ -59,7 +59,7 @@ class Sandbox:
     async def run(self, *argv: str, seccomp: str, quota: str = "large", **spec: Any) -> Ran:
         """Run a program to its end, in a home of its own."""
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._directory))
-        home.chmod(0o711)
+        os.chmod(home, 0o711)
         config = Config(launcher=self._launcher, filters=self._filters, quotas=_QUOTAS, home=home)
         isolator = Isolator(
             Planner(config, quotas.load(config.quotas), load_filters(config.filters)),
@@ -86,6 +86,5 @@ def _read(fd: int) -> str:
 @contextlib.asynccontextmanager
 async def sandbox() -> AsyncIterator[Sandbox]:
     with tempfile.TemporaryDirectory(prefix="clawos-compat-") as made:
-        directory = Path(made)
-        directory.chmod(0o755)
-        yield Sandbox(directory)
+        os.chmod(made, 0o755)
+        yield Sandbox(Path(made))

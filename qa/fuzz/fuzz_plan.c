@@ -48,15 +48,16 @@ static size_t operation_size(const struct operation *operation) {
         return size + strlen(operation->text) + 1;
     if (operation->kind != KIND_FILE)
         return size;
-    for (size_t i = 0; i < operation->data_size; i++) { /* readable to its end */
-        volatile uint8_t byte = operation->data[i];
+    for (size_t i = 0; i < operation->text_size; i++) { /* readable to its end */
+        volatile uint8_t byte = (uint8_t)operation->text[i];
         (void)byte;
     }
-    return size + operation->data_size;
+    return size + operation->text_size;
 }
 
 static void check_plan(const struct plan *plan, size_t size) {
     HOLDS(plan->uid && plan->gid && plan->uid != UINT32_MAX && plan->gid != UINT32_MAX);
+    HOLDS(plan->host_uid && plan->host_uid != UINT32_MAX);
     HOLDS(plan->wall_ms && plan->wall_ms <= INT32_MAX && plan->root_bytes);
     HOLDS(plan->argc >= 1 && plan->argc <= ARGS_MAX && plan->envc <= ARGS_MAX && plan->argv[0][0] == '/');
     HOLDS(plan->group_count <= GROUPS_MAX && plan->limit_count <= RLIMITS_MAX);

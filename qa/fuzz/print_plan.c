@@ -24,7 +24,7 @@ static void print_operation(const struct operation *operation) {
     print_bytes(operation->path, strlen(operation->path));
     int has_text = operation->kind == KIND_LINK || operation->kind == KIND_BIND;
     print_bytes(operation->text, has_text ? strlen(operation->text) : 0);
-    print_bytes(operation->data, operation->kind == KIND_FILE ? operation->data_size : 0);
+    print_bytes(operation->text, operation->kind == KIND_FILE ? operation->text_size : 0);
     putchar('\n');
 }
 
@@ -34,7 +34,7 @@ int main(void) {
     size_t size = fread(bytes, 1, sizeof bytes, stdin);
     if (parse(bytes, size, &plan))
         return 1;
-    printf("header %u %u %u %u %llu\n", plan.uid, plan.gid, plan.wall_ms, plan.landlock_min,
+    printf("header %u %u %u %u %u %llu\n", plan.uid, plan.host_uid, plan.gid, plan.wall_ms, plan.landlock_min,
            (unsigned long long)plan.root_bytes);
     for (size_t i = 0; i < plan.argc; i++)
         print_text("arg", plan.argv[i]);

@@ -5,8 +5,11 @@ Each protection has its positive control: the same act works outside the sandbox
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,13 +21,41 @@ pytestmark = pytest.mark.usefixtures("backend")
 Run = Callable[..., Output]
 
 CGROUP = "/sys/fs/cgroup/system.slice/clawos-isolator.service"
+# Processes of calls with a user of their own, and of pid 1 of each sandbox.
+OWN_USERS = f"ps -e --no-headers -o uid,pid,comm | awk '$1 >= {0x70000000} && $1 < {0x70000000 + 1024}'"
 FIND_CGROUPS = f"find {CGROUP} -mindepth 1 -type d ! -name supervisor"
+
+
+RUN = """
+import asyncio, json, os, sys
+from clawos.core.bus import Bus
+async def main():
+    bus = await Bus.connect()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    _, *streams = await bus.call("org.clawos.Isolator1", "Run", sys.argv[1], fds=(nothing,))
+    def read(fd):
+        with os.fdopen(fd) as stream:
+            return stream.read()
+    stdout, stderr, result = await asyncio.gather(*(asyncio.to_thread(read, fd) for fd in streams))
+    print(json.dumps({"stdout": stdout, "stderr": stderr, **json.loads(result)}))
+    await bus.close()
+asyncio.run(main())
+"""
+
+
+def sandboxed(root: Run, *argv: str, **spec: Any) -> dict[str, Any]:
+    """What came of a call that asks for no more than these."""
+    text = json.dumps({"tool": "test.tool", "argv": argv, **spec})
+    done = root(f"python3 -I - {shlex.quote(text)} <<'END'\n{RUN}\nEND\n", 200)
+    assert done.status == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.text)
+    return result
 
 
 def leftovers(root: Run) -> str:
     """Processes of the sandbox users and cgroups of calls; empty when all is clean."""
     users = "clawos-sandbox,clawos-units,clawos-power,clawos-settings"
-    return root(f"pgrep -lu {users}; {FIND_CGROUPS}").text
+    return root(f"pgrep -lu {users}; {OWN_USERS}; {FIND_CGROUPS}").text
 
 
 @pytest.fixture(autouse=True)
@@ -65,14 +96,51 @@ def test_memory_and_pids_are_set_for_each_call(user: Run, root: Run) -> None:
     assert found, "no cgroup of the call appeared"
     leaf = found[-1]
     values = root(
-        f"cd {leaf} && cat memory.max memory.swap.max pids.max cpu.max memory.oom.group"
+        f"cd {leaf} && cat memory.max memory.swap.max pids.max cpu.max memory.oom.group io.max"
     ).text.split("\n")
     assert values[0] == "402653184"
     assert values[1] == "0"
     assert values[2] == "128"
     assert values[3].split()[0] != "max"
     assert values[4] == "1"
+    disk = root("lsblk -ndo MAJ:MIN /dev/vda").text.strip()
+    assert values[5] == f"{disk} rbps=268435456 wbps=268435456 riops=max wiops=max"
     time.sleep(22)
+
+
+def test_the_result_says_what_it_took(root: Run) -> None:
+    result = sandboxed(root, "/bin/sh", "-c", "sleep 1 | sleep 1 | sleep 1")
+    assert (result["exit_code"], result["out_of_memory"]) == (0, False)
+    assert 5 <= result["peak_pids"] <= 6, "pid 1, the shell and three"
+    assert result["peak_memory_bytes"] > 100_000
+    assert result["cpu_s"] > 0
+    result = sandboxed(root, "/usr/bin/tail", "/dev/zero")
+    assert (result["out_of_memory"], result["limit"], result["signal"]) == (True, "memory", 9)
+
+
+def test_a_call_is_somebody_else_outside(root: Run) -> None:
+    """And inside the user that is named; a home's files know only that one."""
+    look = "id -un; id -u; awk '{print $2; exit}' /proc/self/uid_map"
+    name, inside, outside = sandboxed(root, "/bin/sh", "-c", look)["stdout"].split()
+    assert (name, inside) == ("clawos-sandbox", root("id -u clawos-sandbox").text.strip())
+    assert 0x70000000 < int(outside) < 0x70000000 + 1024
+    claw = int(root("id -u claw").text)
+    with_home = sandboxed(root, "/bin/sh", "-c", look, home="read", home_owner=claw)["stdout"].split()
+    assert with_home == ["claw", inside, inside]
+
+
+def test_what_is_mounted_later_is_seen(root: Run) -> None:
+    """The roots that are made ahead follow the machine."""
+    root("mkdir -p /var/log/later")
+    ls = ("/bin/ls", "/var/log/later")
+    assert sandboxed(root, *ls, read=["/var/log"])["stdout"] == ""
+    root("mount -t tmpfs -o mode=755 none /var/log/later && touch /var/log/later/file")
+    try:
+        assert sandboxed(root, *ls, read=["/var/log"])["stdout"] == "file\n"
+    finally:
+        assert root("umount /var/log/later").status == 0
+    assert sandboxed(root, *ls, read=["/var/log"])["stdout"] == ""
+    root("rmdir /var/log/later")
 
 
 def test_output_flood_is_cut(user: Run) -> None:

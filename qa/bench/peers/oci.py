@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import platform
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -135,7 +136,7 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
 def _seccomp(policies: Path, name: str) -> dict[str, Any]:
     """The same rules; the runtime's libseccomp compiles them in every call, for a bundle holds no filter."""
     rules: list[dict[str, Any]] = []
-    for call, rule in profile.load(policies, name).items():
+    for call, rule in profile.load(policies, name, platform.machine()).items():
         for tests in rule.alternatives:
             arguments = [
                 {"index": t.arg, "value": t.mask, "valueTwo": t.value, "op": "SCMP_CMP_MASKED_EQ"}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +18,9 @@ from clawos.isolator import backend as backends
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
 from clawos.isolator.filters import load as load_filters
-from clawos.isolator.launcher import LinuxMachine
+from clawos.isolator.launcher import Launcher, LinuxMachine
 from clawos.isolator.planner import Planner
+from clawos.isolator.ports import Sandbox
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.seccomp.__main__ import compile_profile
 from clawos.isolator.seccomp.compiler import ARCHITECTURES
@@ -52,6 +53,10 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Whatever starts real sandboxes runs over both."""
     name: str = request.param
     return name
+
+
+by_launcher = pytest.mark.parametrize("backend", ["launcher"], indirect=True)
+"""How this one backend works inside."""
 
 
 @pytest.fixture(scope="session")
@@ -88,15 +93,23 @@ def planner(config: Config) -> Planner:
 
 
 @pytest.fixture
-async def isolator(config: Config, planner: Planner, backend: str) -> Isolator:
+async def sandbox(config: Config, backend: str) -> AsyncIterator[Sandbox]:
     """The real thing but for cgroup limits, which this machine has no controllers for."""
-    return Isolator(
-        planner,
-        await backends.choose(msgspec.structs.replace(config, backend=backend), None),
-        LinuxMachine(None, backend),
-        queue_of(config),
-        config.drain_s,
-    )
+    made = await backends.choose(msgspec.structs.replace(config, backend=backend), None)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def isolator(config: Config, planner: Planner, sandbox: Sandbox, backend: str) -> Isolator:
+    return Isolator(planner, sandbox, LinuxMachine(None, backend), queue_of(config), config.drain_s)
+
+
+@pytest.fixture
+def launcher(sandbox: Sandbox) -> Launcher:
+    """For tests that are marked `by_launcher`."""
+    assert isinstance(sandbox, Launcher)
+    return sandbox
 
 
 def queue_of(config: Config) -> FairQueue:

@@ -43,18 +43,28 @@ def mounts() -> dict[str, list[str]]:
     return found
 
 
-def tree() -> dict[str, list[str | int]]:
+NOBODY = 65534
+
+
+def owner(uid: int) -> str:
+    """The root itself belongs to whoever made it: the sandbox's user, or one who is nobody in it."""
+    return "the root's" if uid in (NOBODY, os.getuid()) else str(uid)
+
+
+def tree() -> dict[str, list[str]]:
     """What the sandbox's own root holds, and the first level of what is mounted on it."""
     device = Path("/").stat().st_dev
-    found: dict[str, list[str | int]] = {}
+    found: dict[str, list[str]] = {}
     for directory, names, files in Path("/").walk():
         for path in (directory / name for name in (*names, *files)):
             seen = path.lstat()
             if path.is_symlink():
                 found[str(path)] = ["link to", str(path.readlink())]
                 continue
-            found[str(path)] = [oct(seen.st_mode), seen.st_uid, seen.st_gid]
-            if seen.st_dev == device and path.is_file():
+            own = seen.st_dev == device
+            owners = [owner(i) if own else str(i) for i in (seen.st_uid, seen.st_gid)]
+            found[str(path)] = [oct(seen.st_mode), *owners]
+            if own and path.is_file():
                 found[str(path)] += [path.read_text()]
         names[:] = [name for name in names if (directory / name).lstat().st_dev == device]
     return found
@@ -91,7 +101,6 @@ print(
             "status": status(),
             "mounts": mounts(),
             "tree": tree(),
-            "groups": os.getgroups(),
             "id maps": {
                 name: (SELF / name).read_text().split() for name in ("uid_map", "gid_map", "setgroups")
             },

@@ -39,9 +39,11 @@ UNDERSTOOD = {
     "env",
     "run_as",
     "uid",
+    "has_own_uid",
     "gid",
     "groups",
     "hostname",
+    "network",
     "cwd",
     "stdin",
     "wall_s",
@@ -307,7 +309,7 @@ class BareLeaf(Leaf):
     """On a machine without controllers there are no counters to read."""
 
     def spent(self) -> Spent:
-        return Spent(False, False, 0.5, 4096)
+        return Spent(False, False, 0.5, 4096, 1)
 
 
 class BareCgroups(Cgroups):

@@ -7,11 +7,13 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from clawos.isolator.bubblewrap import Bubblewrap
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.launcher import Launcher, LinuxMachine
@@ -51,11 +53,11 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("stdin", [False, True])
 async def test_without_descriptors_a_call_is_refused_and_nothing_is_lost(
-    isolator: Isolator, caplog: pytest.LogCaptureFixture, stdin: bool
+    isolator: Isolator, sandbox: Launcher | Bubblewrap, caplog: pytest.LogCaptureFixture, stdin: bool
 ) -> None:
     text = spec_text("/usr/bin/true", stdin=stdin)
     await finish(await isolator.run(text, os.open(os.devnull, os.O_RDONLY), ":1.1"))
-    before, family = descriptors(), children()
+    before, family, ids = descriptors(), children(), len(sandbox.uids)
     refused: list[SandboxRefused] = []
     events: list[str] = []
     for spare in range(60):
@@ -74,6 +76,7 @@ async def test_without_descriptors_a_call_is_refused_and_nothing_is_lost(
                 await asyncio.sleep(0.01)
         gc.collect()
         assert descriptors() == before, f"with {spare} left"
+        assert len(sandbox.uids) == ids
     assert 8 < len(refused) < 40, "few are too few, and many are enough"
     assert {error.fields["errno"] for error in refused} == {"EMFILE"}
     assert events == [f"refused:{error.step}" for error in refused]
@@ -94,20 +97,38 @@ async def test_a_launcher_that_cannot_be_started_is_named(
         assert made.status()["running"] == 0
 
 
+# Makes any root, and says of any call what it was told to.
+TALKER = """
+import os, socket, sys
+control = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    word, fds, _, _ = socket.recv_fds(control, 1, 8)
+    if not word:
+        break
+    with socket.socket(fileno=fds[1]) as status:
+        if len(fds) == 2:
+            socket.send_fds(status, [b"\\n"], [os.open("/", os.O_RDONLY)])
+        else:
+            status.send(WORDS.encode() + b"\\n")
+    for fd in (fds[0], *fds[2:]):
+        os.close(fd)
+"""
+
+
 @pytest.mark.parametrize("words", ["nonsense", "refused", "started x", "x" * 5000, "refused namespaces 28"])
 async def test_a_launcher_that_talks_nonsense_is_ended(
     config: Config, planner: Planner, tmp_path: Path, words: str
 ) -> None:
     """The last is the control: what it says otherwise is understood."""
     program = tmp_path / "launcher"
-    program.write_text(f"#!/bin/bash\necho {words} >&$2\nexec sleep 2\n")
+    program.write_text(f"#!{sys.executable}\nWORDS = {words!r}\n{TALKER}")
     program.chmod(0o755)
     made = Isolator(planner, Launcher(program, None), LinuxMachine(None), queue_of(config), config.drain_s)
-    before, family = descriptors(), children()
+    before = descriptors()
     with pytest.raises(SandboxRefused) as refused:
         await asyncio.wait_for(
             made.run(spec_text("/usr/bin/true"), os.open(os.devnull, os.O_RDONLY), ":1.1"), 60
         )
     assert refused.value.step == ("namespaces" if words.endswith("28") else "launcher")
-    assert children() == family
+    await made.close()
     assert descriptors() == before

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.processes
 
 class Unmeasured(Leaf):
     def spent(self) -> Spent:
-        return Spent(False, False, 0, 0)
+        return Spent(False, False, 0, 0, 0)
 
 
 class Unlimited(Cgroups):

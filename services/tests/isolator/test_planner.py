@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pwd
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from clawos.core.errors import BadRequest
 from clawos.core.parse import from_value
 from clawos.isolator.config import Config
-from clawos.isolator.errors import SpecInvalid
+from clawos.isolator.errors import EgressMissing, SpecInvalid
 from clawos.isolator.plan import (
     Access,
     Allow,
@@ -118,6 +120,27 @@ def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
         plan(planner, **spec)
 
 
+def test_nothing_leads_out_yet(planner: Planner) -> None:
+    with pytest.raises(EgressMissing, match="nothing leads out"):
+        plan(planner, network="egress")
+    assert plan(planner, network="none").describe()["network"] == "none"
+
+
+def test_nothing_is_shown_in_what_is_fresh_for_each_call(config: Config, planner: Planner) -> None:
+    config = Config(**{f: getattr(config, f) for f in config.__struct_fields__} | {"read": ("/tmp",)})
+    with pytest.raises(SpecInvalid, match="the call's own"):
+        plan(Planner(config, planner._quotas, planner._filters), read=["/tmp"])
+
+
+def test_only_calls_that_nobody_knows_by_their_user_get_another(planner: Planner) -> None:
+    assert plan(planner).has_own_uid
+    assert plan(planner, read=["/etc"], host_proc=True, groups=["systemd-journal"]).has_own_uid
+    assert not plan(planner, home="read", home_owner=0).has_own_uid
+    assert not plan(planner, sockets=["/run/dbus/system_bus_socket"]).has_own_uid
+    special = spec_text("/usr/lib/clawos/tools/units", "list", run_as="clawos-units")
+    assert not planner.plan(parse(special)).has_own_uid
+
+
 SPECIAL_USERS = [("clawos-units", "units"), ("clawos-power", "power"), ("clawos-settings", "settings")]
 
 
@@ -172,20 +195,27 @@ def test_run_as_names_programs_and_no_patterns(program: str) -> None:
         from_value({"run_as": {"clawos-units": [program]}}, Config, "isolator.toml")
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Not below /tmp, of which every sandbox has its own."""
+    with TemporaryDirectory(dir="/srv") as directory:
+        yield Path(directory)
+
+
 def test_a_link_out_of_the_allowed_directories_is_refused(
-    config: Config, planner: Planner, tmp_path: Path
+    config: Config, planner: Planner, shared: Path
 ) -> None:
-    (tmp_path / "shown").mkdir()
-    (tmp_path / "shown" / "out").symlink_to("/root")
-    (tmp_path / "shown" / "in").symlink_to("out2")
-    (tmp_path / "shown" / "out2").mkdir()
+    (shared / "shown").mkdir()
+    (shared / "shown" / "out").symlink_to("/root")
+    (shared / "shown" / "in").symlink_to("out2")
+    (shared / "shown" / "out2").mkdir()
     config = Config(
-        **{f: getattr(config, f) for f in config.__struct_fields__} | {"read": (f"{tmp_path}/shown",)}
+        **{f: getattr(config, f) for f in config.__struct_fields__} | {"read": (f"{shared}/shown",)}
     )
     planner = Planner(config, planner._quotas, planner._filters)
-    assert f"{tmp_path}/shown/in" in binds(plan(planner, read=[f"{tmp_path}/shown/in"]))
+    assert f"{shared}/shown/in" in binds(plan(planner, read=[f"{shared}/shown/in"]))
     with pytest.raises(SpecInvalid):
-        plan(planner, read=[f"{tmp_path}/shown/out"])
+        plan(planner, read=[f"{shared}/shown/out"])
 
 
 def test_what_the_machine_has_not_the_sandbox_has_not(planner: Planner) -> None:

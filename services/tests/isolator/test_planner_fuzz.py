@@ -9,6 +9,7 @@ import json
 import os
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ from clawos.isolator.plan import (
 )
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
-from clawos.isolator.wire import Kind, encode
+from clawos.isolator.wire import Kind, encode, landlock
 
 from .conftest import ISOLATOR, SERVICES
 
@@ -61,8 +62,13 @@ class Traps:
 
 
 @pytest.fixture(scope="module")
-def traps(tmp_path_factory: pytest.TempPathFactory, filters_path: Path) -> Traps:
-    top = tmp_path_factory.mktemp("traps")
+def traps(filters_path: Path) -> Iterator[Traps]:
+    """Not below /tmp, which every sandbox has its own of."""
+    with tempfile.TemporaryDirectory(prefix="clawos-test-", dir="/srv") as directory:
+        yield made_traps(Path(directory), filters_path)
+
+
+def made_traps(top: Path, filters_path: Path) -> Traps:
     shown = top / "shown"
     hidden = top / "hidden"
     for directory in (shown / "a" / "b", shown / "A file\n\u2028é😀", hidden):
@@ -166,7 +172,7 @@ def hexadecimal(value: str | bytes) -> str:
 def told(plan: Plan) -> Iterator[str]:
     """The plan in the words of qa/fuzz/print_plan.c."""
     wall_ms = max(1, int(plan.wall_s * 1000))
-    yield f"header {plan.uid} {plan.gid} {wall_ms} {plan.landlock_min_abi} {plan.root_bytes}"
+    yield f"header {plan.uid} {plan.uid} {plan.gid} {wall_ms} {plan.landlock_min_abi} {plan.root_bytes}"
     yield from (f"arg {hexadecimal(a)}" for a in plan.argv)
     yield from (f"env {hexadecimal(f'{name}={value}')}" for name, value in plan.env.items())
     yield from (f"group {gid}" for gid in plan.groups.values())
@@ -189,7 +195,7 @@ def told(plan: Plan) -> Iterator[str]:
             case Proc():
                 numbers, text, data = (Kind.PROC, 0, 0), "", b""
             case Allow(_, access):
-                numbers, text, data = (Kind.ALLOW, int(access), 0), "", b""
+                numbers, text, data = (Kind.ALLOW, landlock(access), 0), "", b""
         kind, flags_or_mode, number = numbers
         texts = " ".join(hexadecimal(t) for t in (o.path, text, data))
         yield f"operation {int(kind)} {flags_or_mode} {number} {texts}"

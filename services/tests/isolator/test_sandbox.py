@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clawos.isolator import launcher as launcher_module
+from clawos.isolator.bubblewrap import Bubblewrap
 from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
+from clawos.isolator.ids import host_ids
+from clawos.isolator.launcher import Launcher
 from clawos.isolator.planner import Planner
 from clawos.isolator.service import Isolator
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
 
-from .conftest import Ran, Run, finish, read_all, spec_text
+from .conftest import Ran, Run, by_launcher, finish, read_all, spec_text
+from .rig import Rig
 
 pytestmark = pytest.mark.processes
 
@@ -57,10 +65,63 @@ async def test_output_and_errors_are_apart(sh: Sh) -> None:
     assert (ran.stdout, ran.stderr) == ("out\n", "err\n")
 
 
-async def test_is_an_ordinary_user(sh: Sh) -> None:
-    ran = await sh("id -u; id -g; id -G; cat /proc/self/uid_map")
+async def test_is_an_ordinary_user(sh: Sh, backend: str) -> None:
+    ran = await sh("id -u; id -g; id -G; head -1 /proc/self/uid_map")
     uid, gid = str(SANDBOX.pw_uid), str(SANDBOX.pw_gid)
-    assert ran.stdout.split() == [uid, gid, gid, uid, uid, "1"]
+    *inside, outside, count = ran.stdout.split()
+    assert (inside, count) == ([uid, gid, gid, uid], "1")
+    if (
+        backend == "launcher"
+    ):  # around bubblewrap's namespace is another one, which alone can be seen from here
+        assert int(outside) > 0x70000000
+
+
+async def test_each_call_has_an_id_of_its_own_outside(isolator: Isolator) -> None:
+    """But where files stay or somebody asks who it is: those know the user that is named."""
+    specs: list[dict[str, Any]] = [{}, {}, {"home": "write", "home_owner": 0}]
+    calls = [
+        await isolator.run(spec_text("/usr/bin/sleep", "1011", **spec), null(), ":1.1") for spec in specs
+    ]
+    found = await running("sleep\0001011", len(calls))
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in found}
+    assert len(owners) == 3
+    assert SANDBOX.pw_uid in owners
+    assert all(uid == SANDBOX.pw_uid or uid > 0x70000000 for uid in owners)
+    isolator.vanished(":1.1")
+    for call in calls:
+        await finish(call)
+
+
+async def test_an_id_comes_back_when_its_call_is_over(
+    sh: Sh, sandbox: Launcher | Bubblewrap, isolator: Isolator
+) -> None:
+    free = len(sandbox.uids)
+    await sh("true")
+    with pytest.raises(SandboxRefused):
+        await isolator.run(spec_text("/usr/bin/no-such-program"), null(), ":1.1")
+    with pytest.raises(SandboxRefused):
+        await isolator.run(spec_text("/usr/bin/true", cwd="/nowhere"), null(), ":1.1")
+    assert len(sandbox.uids) == free
+
+
+@by_launcher
+async def test_pid_one_is_another_user_without_privileges(isolator: Isolator) -> None:
+    call = await isolator.run(spec_text("/usr/bin/sleep", "1012"), null(), ":1.1")
+    (worker,) = await running("sleep\0001012", 1)
+    status = Path(f"/proc/{worker}/status").read_text()
+    init = int(status.split("PPid:\t")[1].split()[0])
+    rows = dict(row.split(":\t", 1) for row in Path(f"/proc/{init}/status").read_text().splitlines())
+    assert rows["NSpid"].split()[-1] == "1"
+    assert set(rows["Uid"].split()) == {str(0x70000000)}
+    assert all(int(rows[name], 16) == 0 for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    isolator.vanished(":1.1")
+    await finish(call)
+
+
+@by_launcher
+async def test_no_user_namespace_can_be_made_even_without_a_filter(sh: Sh) -> None:
+    assert (await sh("cat /proc/sys/user/max_user_namespaces")).stdout == "0\n"
+    assert int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
 
 
 async def test_every_fence_is_up(sh: Sh, backend: str) -> None:
@@ -449,6 +510,103 @@ async def test_a_killed_launcher_leaves_nothing(isolator: Isolator, config: Conf
     raise AssertionError("the program outlived its launcher")
 
 
+def spawner_of(config: Config) -> int:
+    """The launcher's child, which is pid 1 of all sandboxes."""
+    for pid in leftovers(f"{config.launcher}\0"):
+        rows = dict(row.split(":\t", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines())
+        if rows["NSpid"].split()[1:] == ["1"]:
+            return pid
+    raise AssertionError("there is no spawner")
+
+
+@by_launcher
+async def test_a_killed_spawner_takes_all_along_and_the_next_call_starts_another(
+    isolator: Isolator, config: Config, sh: Sh
+) -> None:
+    calls = [await isolator.run(spec_text("/usr/bin/sleep", "1013"), null(), ":1.1") for _ in range(3)]
+    os.kill(spawner_of(config), 9)
+    for call in calls:
+        ran = await finish(call)
+        assert (ran.exit_code, ran.result["signal"]) == (None, 9)
+    assert not leftovers("sleep\0001013")
+    assert (await sh("echo again")).stdout == "again\n"
+    os.kill(spawner_of(config), 9)
+    await asyncio.sleep(0.2)
+    assert (await sh("echo and again")).stdout == "and again\n"
+
+
+@by_launcher
+async def test_a_spawner_that_does_not_answer_is_ended(
+    isolator: Isolator, config: Config, sh: Sh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "_KILL_GRACE_S", 0.2)
+    call = await isolator.run(spec_text("/usr/bin/sleep", "1014"), null(), ":1.1")
+    os.kill(spawner_of(config), signal.SIGSTOP)
+    await isolator.cancel(call.id, ":1.1")
+    assert (await finish(call)).result["limit"] == "cancelled"
+    assert not leftovers("sleep\0001014")
+    assert (await sh("echo again")).stdout == "again\n"
+
+
+@by_launcher
+async def test_a_spawner_that_starts_nothing_is_ended(
+    isolator: Isolator, config: Config, sh: Sh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await sh("echo first")).stdout == "first\n"
+    monkeypatch.setattr(launcher_module, "_START_TIMEOUT_S", 0.2)
+    os.kill(spawner_of(config), signal.SIGSTOP)
+    with pytest.raises(SandboxRefused) as refused:
+        await isolator.run(spec_text("/usr/bin/true"), null(), ":1.1")
+    assert (refused.value.step, refused.value.fields["errno"]) == ("launcher", "ETIMEDOUT")
+    monkeypatch.undo()
+    assert (await sh("echo again")).stdout == "again\n"
+
+
+def test_the_end_of_the_service_is_the_end_of_its_sandboxes(launcher_path: Path, planner: Planner) -> None:
+    """However it ends: nobody is left who could clean up."""
+    plan = encode(planner.plan(parse(spec_text("/usr/bin/sleep", "1015"))))
+    command = [sys.executable, str(Path(__file__).with_name("rig.py")), str(launcher_path), plan.hex()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        said = service.stdout.readline()
+        left = leftovers("sleep\0001015")
+        service.kill()
+    assert said.startswith(b"started")
+    assert left
+    deadline = time.monotonic() + 10
+    while leftovers("sleep\0001015") or leftovers(f"{launcher_path}\0"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@by_launcher
+async def test_roots_are_used_again_and_nothing_in_them_is(sh: Sh, launcher: Launcher) -> None:
+    assert (await sh("echo x > /tmp/a; ls /tmp")).stdout == "a\n"
+    assert launcher._roots is not None
+    (root,) = launcher._roots._kept.values()
+    ran = await sh("ls -A /tmp /dev/shm; readlink /proc/self; ls /proc/net/dev_snmp6 2>&1 | wc -l")
+    assert ran.stdout.split()[:2] == ["/dev/shm:", "/tmp:"]
+    assert launcher._roots._kept.popitem()[1] == root
+    os.close(root)
+
+
+async def test_each_call_has_a_network_namespace_of_its_own(sh: Sh) -> None:
+    seen = {(await sh("readlink /proc/self/ns/net")).stdout for _ in range(15)}
+    assert len(seen) >= 5, "numbers come back when a namespace has gone, and not before"
+
+
+def test_the_launcher_is_hardened(launcher_path: Path) -> None:
+    told = subprocess.run(
+        ["readelf", "-hlWd", launcher_path], capture_output=True, text=True, check=True
+    ).stdout
+    assert "DYN (Position-Independent" in told
+    assert "GNU_RELRO" in told
+    assert "NOW PIE" in told
+    assert re.search(r"GNU_STACK.* RW ", told)
+    assert "INTERP" not in told
+    assert "NEEDED" not in told
+
+
 async def test_a_missing_program_is_refused(isolator: Isolator) -> None:
     with pytest.raises(SandboxRefused) as refused:
         await isolator.run(spec_text("/usr/bin/no-such-program"), null(), ":1.1")
@@ -468,25 +626,27 @@ def test_as_the_unit_runs_it(planner: Planner, launcher_path: Path) -> None:
     for parent in launcher_path.parents[:3]:
         parent.chmod(0o755)
     plan = planner.plan(parse(spec_text("/bin/sh", "-c", script, groups=["systemd-journal"])))
-    plan_fd = os.memfd_create("plan")
-    os.write(plan_fd, encode(plan))
-    status_read, status_write = os.pipe()
     capabilities = "-all,+setuid,+setgid"
     options = [f"--{which}={capabilities}" for which in ("inh-caps", "ambient-caps", "bounding-set")]
     who = ["--reuid=clawos-isolator", "--regid=clawos-isolator", "--init-groups", "--no-new-privs"]
-    command = [str(launcher_path), str(plan_fd), str(status_write), "--test-without-cgroup"]
-    ran = subprocess.run(
-        ["setpriv", *who, *options, *command],
-        pass_fds=(plan_fd, status_write),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    os.close(status_write)
-    os.close(plan_fd)
-    report = read_all(status_read).decode()
-    assert ran.stdout.split() == [str(SANDBOX.pw_uid), "500"], report + ran.stderr
-    assert [line.split()[0] for line in report.splitlines()] == ["started", "exited", "usage"]
+    ids = host_ids(Config())
+    ours = pwd.getpwnam("clawos-isolator")
+    ids = replace(ids, users=ids.users - {0} | {ours.pw_uid}, groups=ids.groups - {0} | {ours.pw_gid})
+    command = ["setpriv", *who, *options]
+    read_end, write_end = os.pipe()
+    with Rig(launcher_path, before=command, uid_map=ids.uid_map, gid_map=ids.gid_map) as rig:
+        reports = rig.run(encode(plan, ids.calls[0]), write_end)
+    os.close(write_end)
+    assert read_all(read_end).split() == [str(SANDBOX.pw_uid).encode(), b"500"], reports
+    assert [line.split()[0] for line in reports] == ["started", "exited", "usage"]
+
+
+async def running(command_line: str, count: int) -> list[int]:
+    """As `leftovers`, once there are so many; a command line shows a moment after its program has started."""
+    async with asyncio.timeout(10):
+        while len(found := leftovers(command_line)) < count:  # noqa: ASYNC110 # it has no event
+            await asyncio.sleep(0.01)
+    return found
 
 
 def leftovers(command_line: str) -> list[int]:

@@ -33,6 +33,7 @@ def outcome(**change: Any) -> Outcome:
         "out_of_pids": False,
         "cpu_s": 0.25,
         "peak_memory_bytes": 4096,
+        "peak_pids": 3,
         "landlock_abi": 6,
     }
     return Outcome(**{**values, **change})
@@ -67,10 +68,16 @@ class Scripted:
         self.killed = True
         self.over.set()
 
+    async def close(self) -> None:
+        pass
+
 
 class Refusing:
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> Running:
         raise SandboxRefused("seccomp", 22)
+
+    async def close(self) -> None:
+        pass
 
 
 def isolator(planner: Planner, sandbox: Scripted | Refusing, config: Config) -> Isolator:
@@ -115,8 +122,12 @@ async def test_the_limit_is_named(
         "wall_s",
         "cpu_s",
         "peak_memory_bytes",
+        "peak_pids",
+        "out_of_memory",
         "landlock_abi",
+        "cgroup_id",
     }
+    assert (ran.result["peak_pids"], ran.result["out_of_memory"]) == (3, limit == "memory")
     (record,) = caplog.records
     assert record.__dict__["CLAWOS_TOOL"] == "test.tool"
     assert record.__dict__["CLAWOS_LIMIT"] == (limit or "")

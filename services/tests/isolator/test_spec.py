@@ -155,7 +155,9 @@ numbers = st.integers() | st.floats() | st.integers(-(2**80), 2**80) | st.boolea
 hard_fields = {
     "tool": hard_texts,
     "argv": st.lists(hard_texts | st.just("/usr/bin/true"), max_size=300),
+    "runtime": st.sampled_from(["native", "wasm", "", None, 1]),
     "env": st.dictionaries(hard_texts, hard_texts | numbers, max_size=70),
+    "network": st.sampled_from(["none", "egress", "host", None, 1]),
     "stdin": numbers,
     "cwd": hard_texts | st.none() | numbers,
     "home": st.sampled_from(["none", "read", "write", "all", "", None, 1]),

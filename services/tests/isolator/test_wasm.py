@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
+import tempfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from clawos.agent.manifest import Manifest
@@ -53,11 +55,11 @@ def installed() -> Iterator[None]:
 
 
 @pytest.fixture
-def config(config: Config, tmp_path: Path) -> Config:
-    """With a directory of modules that a test may write to."""
-    directory = tmp_path / "modules"
-    directory.mkdir()
-    return Config(**{f: getattr(config, f) for f in config.__struct_fields__} | {"wasm": (str(directory),)})
+def config(config: Config) -> Iterator[Config]:
+    """With a directory of modules that a test may write to, not below /tmp: each sandbox has its own."""
+    with tempfile.TemporaryDirectory(prefix="clawos-test-", dir="/srv") as directory:
+        Path(directory).chmod(0o755)
+        yield msgspec.structs.replace(config, wasm=(directory,))
 
 
 class RunModule(Protocol):

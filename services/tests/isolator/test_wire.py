@@ -6,32 +6,27 @@ import os
 import re
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clawos.isolator.handover import sealed
 from clawos.isolator.plan import Access, Mount
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
-from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, decode_report, encode
+from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, decode_report, encode, landlock
 
-from .conftest import ISOLATOR, read_all, spec_text
+from .conftest import ISOLATOR, spec_text
+from .rig import INIT, Rig, read_socket
 
 
-def launch(program: Path, data: bytes) -> list[str]:
-    """What the launcher reports for these bytes as its plan."""
-    plan_fd = os.memfd_create("plan")
-    os.write(plan_fd, data)
-    status_read, status_write = os.pipe()
-    command = [str(program), str(plan_fd), str(status_write), "--test-without-cgroup"]
-    subprocess.run(
-        command, pass_fds=(plan_fd, status_write), check=False, stdout=subprocess.DEVNULL, timeout=20
-    )
-    os.close(plan_fd)
-    os.close(status_write)
-    return read_all(status_read).decode().splitlines()
+@pytest.fixture
+def rig(launcher_path: Path) -> Iterator[Rig]:
+    with Rig(launcher_path) as running:
+        yield running
 
 
 @pytest.fixture
@@ -39,10 +34,8 @@ def plan_bytes(planner: Planner) -> bytes:
     return encode(planner.plan(parse(spec_text("/usr/bin/true"))))
 
 
-@pytest.mark.parametrize(("prefix", "numbers"), [("KIND", Kind), ("MOUNT", Mount), ("ALLOW", Access)])
-def test_both_sides_have_the_same_numbers(
-    prefix: str, numbers: type[Kind] | type[Mount] | type[Access]
-) -> None:
+@pytest.mark.parametrize(("prefix", "numbers"), [("KIND", Kind), ("MOUNT", Mount)])
+def test_both_sides_have_the_same_numbers(prefix: str, numbers: type[Kind] | type[Mount]) -> None:
     header = (ISOLATOR / "launcher" / "launch.h").read_text()
     theirs = {name: int(number) for name, number in re.findall(rf"\b{prefix}_([A-Z]+) = (\d+)", header)}
     renamed = {"DEVICES": "DEV"}
@@ -50,8 +43,34 @@ def test_both_sides_have_the_same_numbers(
     assert ours == theirs
 
 
-def test_a_good_plan_runs(launcher_path: Path, plan_bytes: bytes) -> None:
-    reports = [decode_report(line) for line in launch(launcher_path, plan_bytes)]
+def test_landlock_has_the_kernels_numbers() -> None:
+    header = Path("/usr/include/linux/landlock.h").read_text()
+    bits = {name: 1 << int(bit) for name, bit in re.findall(r"ACCESS_FS_(\w+)\s+\(1ULL << (\d+)\)", header)}
+    made = {"REG", "DIR", "SOCK", "FIFO", "SYM"}
+    writes = {
+        "WRITE_FILE",
+        "TRUNCATE",
+        "REFER",
+        "REMOVE_DIR",
+        "REMOVE_FILE",
+        *(f"MAKE_{name}" for name in made),
+    }
+    words = {
+        Access.EXEC: {"EXECUTE"},
+        Access.READ: {"READ_FILE", "READ_DIR"},
+        Access.LIST: {"READ_DIR"},
+        Access.WRITE: writes,
+        Access.IOCTL: {"IOCTL_DEV"},
+    }
+    assert set(words) == set(Access)
+    for access, names in words.items():
+        assert landlock(access) == sum(bits[name] for name in names), access
+    assert landlock(Access.READ | Access.EXEC) == bits["READ_FILE"] | bits["READ_DIR"] | bits["EXECUTE"]
+    assert not sum(bits[name] for name in ("MAKE_CHAR", "MAKE_BLOCK")) & landlock(~Access(0))
+
+
+def test_a_good_plan_runs(rig: Rig, plan_bytes: bytes) -> None:
+    reports = [decode_report(line) for line in rig.run(plan_bytes)]
     assert isinstance(reports[0], Started)
     assert reports[1] == Exited(0)
     assert isinstance(reports[2], Usage)
@@ -88,8 +107,10 @@ def mutations(data: bytes) -> dict[str, bytes]:
         "a path that ends in /": sized(body + record(Kind.DIR, b"/a/\0")),
         "a relative source": sized(body + record(Kind.BIND, b"/a\0", b"b\0")),
         "unknown mount flags": sized(body + record(Kind.BIND, b"/a\0", b"/b\0", flags=64)),
-        "unknown access": sized(body + record(Kind.ALLOW, b"/\0", flags=128)),
+        "unknown access": sized(body + record(Kind.ALLOW, b"/\0", flags=1 << 16)),
         "two filters": sized(body + record(Kind.SECCOMP, b"\0" * 8)),
+        "a directory in what is fresh for each call": sized(body + record(Kind.DIR, b"/tmp/x\0")),
+        "host uid 0": data[:28] + b"\0\0\0\0" + data[32:],
         "half an instruction": sized(body + record(Kind.SECCOMP, b"\0" * 9)),
         "two host names": sized(body + record(Kind.HOSTNAME, b"x\0")),
         "two directories": sized(body + record(Kind.CWD, b"/\0")),
@@ -101,9 +122,9 @@ def mutations(data: bytes) -> dict[str, bytes]:
     }
 
 
-def test_whatever_is_not_a_plan_is_refused(launcher_path: Path, plan_bytes: bytes) -> None:
+def test_whatever_is_not_a_plan_is_refused(rig: Rig, plan_bytes: bytes) -> None:
     for what, data in mutations(plan_bytes).items():
-        reports = launch(launcher_path, data)
+        reports = rig.run(data)
         assert [r.rsplit(" ", 1)[0] for r in reports] == ["refused plan"], what
 
 
@@ -114,7 +135,7 @@ def test_whatever_is_not_a_plan_is_refused(launcher_path: Path, plan_bytes: byte
     )
 )
 def test_a_damaged_plan_never_crashes_the_launcher(
-    launcher_path: Path, plan_bytes: bytes, edits: list[tuple[int, bytes]]
+    rig: Rig, plan_bytes: bytes, edits: list[tuple[int, bytes]]
 ) -> None:
     """Whatever happens is told in the launcher's own words."""
     data = bytearray(plan_bytes)
@@ -122,7 +143,7 @@ def test_a_damaged_plan_never_crashes_the_launcher(
         at %= len(data)
         data[at : at + len(new)] = new
     data[20:24] = struct.pack("<I", 2000)  # its deadline stays short
-    reports = [decode_report(line) for line in launch(launcher_path, bytes(data))]
+    reports = [decode_report(line) for line in rig.run(bytes(data))]
     assert reports
     assert isinstance(reports[0], Refused | Started | Usage)
 
@@ -146,6 +167,50 @@ def test_any_line_is_a_report_or_an_error(line: str) -> None:
     assert isinstance(report, Refused | Started | Exited | Usage)
 
 
-def test_the_launcher_wants_its_descriptors(launcher_path: Path) -> None:
-    for arguments in ([], ["1", "2", "3"], ["77", "78", "79"], ["x", "y", "z"]):
-        assert subprocess.run([launcher_path, *arguments], capture_output=True, check=False).returncode == 2
+def test_the_launcher_wants_its_arguments(launcher_path: Path) -> None:
+    for words in ("", "3 a b", "x a b 1", "3 a b y", "3 a b 1 --help"):
+        command = [str(launcher_path), *words.split()]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+
+
+def test_a_plan_that_can_change_is_no_plan(rig: Rig, plan_bytes: bytes) -> None:
+    open_fd = os.memfd_create("plan", os.MFD_ALLOW_SEALING)
+    os.write(open_fd, plan_bytes)
+    assert rig.build(open_fd) == (["refused plan 74"], None)
+    assert rig.run(plan_bytes)[0].startswith("started"), "sealed, it is"
+    os.close(open_fd)
+
+
+def test_a_request_without_all_its_descriptors_is_refused(rig: Rig, plan_bytes: bytes) -> None:
+    plan_fd = sealed(plan_bytes)
+    null = os.open(os.devnull, os.O_RDWR)
+    _, root = rig.build(plan_fd)
+    assert root is not None
+    for streams in ((null,), (null, null), (null, null, null, null)):
+        with rig.start(plan_fd, root, streams) as status:
+            assert read_socket(status) == b"refused request 74\n"
+    with rig.start(plan_fd, root, (null, null, null)) as status:
+        assert read_socket(status).startswith(b"started")
+    with rig.start(plan_fd, null, (null, null, null)) as status:
+        assert read_socket(status).startswith(b"refused root "), "what is no root is none"
+    for fd in (plan_fd, null, root):
+        os.close(fd)
+
+
+def test_the_cgroup_is_not_optional(launcher_path: Path, plan_bytes: bytes) -> None:
+    """But for a launcher that was told so on its command line."""
+    null = os.open(os.devnull, os.O_RDWR)
+    with Rig(launcher_path, leaf=null) as rig:
+        rig._leaf = None
+        assert rig.run(plan_bytes) == ["refused request 74"]
+    os.close(null)
+
+
+def test_ids_that_were_not_named_are_refused(
+    launcher_path: Path, plan_bytes: bytes, planner: Planner
+) -> None:
+    plan = planner.plan(parse(spec_text("/usr/bin/true")))
+    users, groups = f"0 0 1\n{plan.uid} {plan.uid} 1\n{INIT} {INIT} 1\n", f"0 0 1\n{plan.gid} {plan.gid} 1\n"
+    with Rig(launcher_path, uid_map=users, gid_map=groups) as rig:
+        assert rig.run(encode(plan))[0].startswith("started")
+        assert rig.run(encode(plan, plan.uid + 1)) == ["refused id-map 1"]

@@ -77,8 +77,8 @@ PREOPENS = command("""
                 (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
                 (br $more))))""")
 FOREVER = command("(loop $again (br $again))")
-# Fuel counts what is written, not what the compiler leaves of it: ten thousand units a turn in no time, so that
-# a slow machine does not run into the wall clock first.
+# Fuel counts what is written, not what the compiler leaves of it: ten thousand units a turn in no time, so
+# that a slow machine does not run into the wall clock first.
 WASTEFUL = command(f"(loop $again {'(drop (i32.const 1))' * 10_000} (br $again))")
 SLEEP = command("""
     (i32.store (i32.const 16) (i32.const 1))

@@ -8,7 +8,7 @@ from clawos.core import config
 from clawos.core.bus import Bus, Interface
 from clawos.core.main import Service, serve
 from clawos.isolator import backend, quotas
-from clawos.isolator.cgroup import Cgroups
+from clawos.isolator.cgroup import Cgroups, disk_of
 from clawos.isolator.config import ROOM, Config
 from clawos.isolator.filters import load as load_filters
 from clawos.isolator.interface import IsolatorInterface
@@ -20,7 +20,7 @@ from clawos.isolator.service import Isolator
 
 async def build(bus: Bus) -> tuple[Service, Interface]:
     settings = config.load(ROOM, Config)
-    cgroups = await Cgroups.claim()
+    cgroups = await Cgroups.claim(disk_of(settings.home))
     isolator = Isolator(
         Planner(settings, quotas.load(settings.quotas), load_filters(settings.filters)),
         await backend.choose(settings, cgroups),

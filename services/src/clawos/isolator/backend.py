@@ -5,14 +5,16 @@ from __future__ import annotations
 from clawos.isolator.bubblewrap import Bubblewrap
 from clawos.isolator.cgroup import Cgroups
 from clawos.isolator.config import Config
+from clawos.isolator.ids import host_ids
 from clawos.isolator.launcher import Launcher
 from clawos.isolator.ports import Sandbox
 
 
 async def choose(config: Config, cgroups: Cgroups | None) -> Sandbox:
     """The backend that the configuration names. Raises SandboxRefused if it cannot work here."""
+    ids = host_ids(config)
     if config.backend == "launcher":
-        return Launcher(config.launcher, cgroups)
-    bubblewrap = Bubblewrap(config.bubblewrap, config.confine, cgroups)
+        return Launcher(config.launcher, cgroups, ids)
+    bubblewrap = Bubblewrap(config.bubblewrap, config.confine, cgroups, ids)
     await bubblewrap.check()
     return bubblewrap

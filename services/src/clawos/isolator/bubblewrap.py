@@ -19,8 +19,10 @@ from pathlib import Path
 from clawos.core import run
 from clawos.core.errors import ClawError
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
+from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
+from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Allow, Bind, Dir, File, Link, Mount, Plan, Proc, Tmpfs
 from clawos.isolator.ports import Outcome, Streams
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
@@ -101,11 +103,13 @@ class BubblewrapSandbox:
         transport: asyncio.ReadTransport,
         leaf: Leaf | None,
         wall_s: float,
+        gone: Callable[[], None],
     ) -> None:
         self._process = process
         self._reports = reports
         self._transport = transport
         self._leaf = leaf
+        self._gone = gone
         self._landlock_abi = 0
         self._out_of_time = False
         self._deadline = asyncio.get_running_loop().call_later(wall_s, self._expire)
@@ -142,7 +146,9 @@ class BubblewrapSandbox:
             out_of_pids=spent.out_of_pids if spent else False,
             cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
             peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
+            peak_pids=spent.peak_pids if spent else 0,
             landlock_abi=self._landlock_abi,
+            cgroup_id=self._leaf.id if self._leaf else 0,
         )
 
     def kill(self) -> None:
@@ -170,22 +176,28 @@ class BubblewrapSandbox:
             self.kill()
             await self._process.wait()
         self._transport.close()
-        if self._leaf is None:
-            return None
         try:
-            return self._leaf.spent()
+            if self._leaf is None:
+                return None
+            try:
+                return self._leaf.spent()
+            finally:
+                await self._leaf.remove()
         finally:
-            await self._leaf.remove()
+            self._gone()
 
 
 class Bubblewrap:
     """A `Sandbox` that starts bubblewrap, one process a call, between the two halves of claw-confine."""
 
-    def __init__(self, program: Path, confine: Path, cgroups: Cgroups | None) -> None:
+    def __init__(
+        self, program: Path, confine: Path, cgroups: Cgroups | None, ids: HostIds | None = None
+    ) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `backend.py` never passes it."""
         self._program = program
         self._confine = confine
         self._cgroups = cgroups
+        self.uids = CallIds(ids or host_ids(Config()))
 
     async def check(self) -> None:
         """Is it one that we may trust, and can it work here? Raises SandboxRefused."""
@@ -206,27 +218,35 @@ class Bubblewrap:
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> BubblewrapSandbox:
         make_home(plan)
-        leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
-        with contextlib.ExitStack() as ours:
+        async with contextlib.AsyncExitStack() as on_failure:
+            uid = self.uids.lend(plan)
+            on_failure.callback(self.uids.give_back, plan, uid)
+            leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
+            if leaf:
+                on_failure.push_async_callback(leaf.remove)
             try:
                 words = os.memfd_create("words", os.MFD_CLOEXEC)
-                ours.callback(os.close, words)
-                sandbox = await self._spawn(plan, streams, leaf, words)
-            except BaseException as error:
-                if leaf:
-                    await leaf.remove()
-                if isinstance(error, OSError):
-                    raise SandboxRefused("bubblewrap", error.errno or errno.EIO) from None
-                raise
-            try:
-                await sandbox.started(words)
-            except asyncio.CancelledError:
-                sandbox.kill()
-                await sandbox.wait()
-                raise
-            return sandbox
+                on_failure.callback(os.close, words)
+                sandbox = await self._spawn(plan, uid, streams, leaf, words)
+            except OSError as error:
+                raise SandboxRefused("bubblewrap", error.errno or errno.EIO) from None
+            on_failure.pop_all()
+        try:
+            await sandbox.started(words)
+        except asyncio.CancelledError:
+            sandbox.kill()
+            await sandbox.wait()
+            raise
+        finally:
+            os.close(words)
+        return sandbox
 
-    async def _spawn(self, plan: Plan, streams: Streams, leaf: Leaf | None, words: int) -> BubblewrapSandbox:
+    async def close(self) -> None:
+        """Nothing is made ahead."""
+
+    async def _spawn(
+        self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None, words: int
+    ) -> BubblewrapSandbox:
         with contextlib.ExitStack() as ours:
             given = [streams.stdin, streams.stdout, streams.stderr]
 
@@ -247,7 +267,7 @@ class Bubblewrap:
                 pipe.close()
                 raise
             try:
-                plan_fd = give(sealed(encode(plan)))
+                plan_fd = give(sealed(encode(plan, uid)))
                 inner = give(os.open(self._confine, os.O_PATH | os.O_CLOEXEC))
                 if leaf:
                     given.append(leaf.fd)
@@ -268,7 +288,9 @@ class Bubblewrap:
             except BaseException:
                 transport.close()
                 raise
-            return BubblewrapSandbox(process, reports, transport, leaf, plan.wall_s)
+            return BubblewrapSandbox(
+                process, reports, transport, leaf, plan.wall_s, lambda: self.uids.give_back(plan, uid)
+            )
 
 
 def _refusal(words: bytes, status: int | None) -> SandboxRefused:

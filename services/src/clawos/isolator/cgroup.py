@@ -36,6 +36,7 @@ class Spent:
     out_of_pids: bool
     cpu_s: float
     peak_memory_bytes: int
+    peak_pids: int
 
 
 class Leaf:
@@ -52,12 +53,12 @@ class Leaf:
 
     def spent(self) -> Spent:
         memory = _numbers(self.path / "memory.events")
-        peak = self.path / "memory.peak"
         return Spent(
             out_of_memory=memory.get("oom_kill", 0) > 0,
             out_of_pids=_numbers(self.path / "pids.events").get("max", 0) > 0,
             cpu_s=_numbers(self.path / "cpu.stat").get("usage_usec", 0) / 1e6,
-            peak_memory_bytes=int(peak.read_text()) if peak.exists() else 0,
+            peak_memory_bytes=_peak(self.path / "memory.peak"),
+            peak_pids=_peak(self.path / "pids.peak"),
         )
 
     async def remove(self) -> None:
@@ -69,18 +70,23 @@ class Leaf:
 class Cgroups:
     """The subtree that systemd handed to us."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, disk: str | None = None) -> None:
+        """`disk`: the block device, as "MAJOR:MINOR", whose use is limited; None: there is none."""
         self.base = base
+        self.disk = disk
 
     @classmethod
     async def claim(
-        cls, own: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+        cls,
+        disk: str | None = None,
+        own: Path = Path("/proc/self/cgroup"),
+        mount: Path = Path("/sys/fs/cgroup"),
     ) -> Cgroups:
         """Take over the subtree: kill leftovers of an earlier run, hand the controllers on.
 
         Raises SandboxRefused: without limits there are no sandboxes.
         """
-        cgroups = cls(_delegated(own, mount))
+        cgroups = cls(_delegated(own, mount), disk)
         try:
             await cgroups._remove_leftovers()
             cgroups._hand_on_controllers()
@@ -97,7 +103,7 @@ class Cgroups:
         except OSError as error:
             raise SandboxRefused("cgroup", error.errno or errno.EIO) from None
         try:
-            for file, value in _limits(quota).items():
+            for file, value in (_limits(quota) | self._disk_limits(quota)).items():
                 (path / file).write_text(value)
             return Leaf(path)
         except OSError as error:
@@ -110,10 +116,16 @@ class Cgroups:
                 await _kill_and_remove(path)
 
     def _hand_on_controllers(self) -> None:
-        missing = _NEEDED - set((self.base / "cgroup.controllers").read_text().split())
+        needed = _NEEDED | ({"io"} if self.disk else set())
+        missing = needed - set((self.base / "cgroup.controllers").read_text().split())
         if missing:
             raise SandboxRefused("cgroup", f"the controllers {', '.join(sorted(missing))} are not delegated")
-        (self.base / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(_NEEDED)))
+        (self.base / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(needed)))
+
+    def _disk_limits(self, quota: Quota) -> dict[str, str]:
+        if self.disk is None:
+            return {}
+        return {"io.max": f"{self.disk} rbps={quota.disk_bytes_s} wbps={quota.disk_bytes_s}"}
 
     def _protect_supervisor(self) -> None:
         """The kernel makes this file ours with the controller; where systemd made it, it may not be."""
@@ -121,6 +133,20 @@ class Cgroups:
             (self.base / SUPERVISOR / "memory.min").write_text(str(_SUPERVISOR_MIN_BYTES))
         except PermissionError:
             log.info("memory.min of the supervisor is not ours to set")
+
+
+def disk_of(path: Path, devices: Path = Path("/sys/dev/block")) -> str | None:
+    """The block device that a path lies on, as io.max takes it: a whole one, not its partition."""
+    while not path.exists():
+        path = path.parent
+    device = path.stat().st_dev
+    found = devices / f"{os.major(device)}:{os.minor(device)}"
+    if not found.exists():  # a memory file system
+        return None
+    whole = found.resolve()
+    if (whole / "partition").exists():
+        whole = whole.parent
+    return (whole / "dev").read_text().strip()
 
 
 def _limits(quota: Quota) -> dict[str, str]:
@@ -133,6 +159,10 @@ def _limits(quota: Quota) -> dict[str, str]:
     if Path("/proc/swaps").exists():  # a kernel without swap has no such limit either
         limits["memory.swap.max"] = "0"
     return limits
+
+
+def _peak(file: Path) -> int:
+    return int(file.read_text()) if file.exists() else 0  # not every kernel counts both
 
 
 def _numbers(file: Path) -> dict[str, int]:

@@ -13,6 +13,8 @@ from clawos.core.parse import Record
 ROOM = Room("isolator")
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=256)]
+# Ids that no user has: 0x70000000 to 0x7ffdffff, see https://systemd.io/UIDS-GIDS
+_Uid = Annotated[int, msgspec.Meta(ge=65536, le=2**31 - 2**16)]
 _Program = Annotated[str, msgspec.Meta(pattern=r"^(/[^*]+|\*)\Z")]
 
 
@@ -26,6 +28,9 @@ class Config(Record, frozen=True):
     queue_wait_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 60
     drain_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60
     landlock_min_abi: Annotated[int, msgspec.Meta(ge=1, le=64)] = 6
+    uid_first: _Uid = 0x70000000
+    uid_count: Annotated[int, msgspec.Meta(ge=258, le=65536)] = 1024
+    """The ids that calls have outside, each its own. At least one more than the most calls at a time."""
     run_as: dict[str, tuple[_Program, ...]] = msgspec.field(
         default_factory=lambda: {
             "clawos-sandbox": ("*",),

@@ -42,3 +42,9 @@ class SandboxRefused(ClawError):
             errno=errno.errorcode.get(error, str(error)) if isinstance(error, int) else None,
         )
         self.step = step
+
+
+class EgressMissing(ClawError):
+    """A call asks for the way out, and this machine has no egress service yet."""
+
+    name = "EgressMissing"

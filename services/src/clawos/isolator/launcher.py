@@ -8,40 +8,60 @@ import ctypes
 import errno
 import os
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from clawos.core import run
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
+from clawos.isolator.config import Config
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
+from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Plan
 from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.roots import Roots
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
+# A sandbox is set up in milliseconds; on a machine that has no time at all, in seconds.
+_START_TIMEOUT_S = 60
+_STDERR = 2
+_REPORT_BYTES = 256
+# The launcher ends a builder after 5 s itself.
+_BUILD_TIMEOUT_S = 15
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
 
 
 class LaunchedSandbox:
-    """A `Running` for one process of claw-launch."""
+    """A `Running` for one sandbox of the spawner's."""
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
         reports: asyncio.StreamReader,
-        transport: asyncio.ReadTransport,
+        status: asyncio.StreamWriter,
         leaf: Leaf | None,
+        give_up: Callable[[], None],
+        gone: Callable[[], None],
     ) -> None:
-        self._process = process
+        """`give_up` ends the launcher and whatever it runs, should it not answer; `gone`: nothing is left."""
         self._reports = reports
-        self._transport = transport
+        self._status = status
         self._leaf = leaf
+        self._give_up = give_up
+        self._gone = gone
+        self._giving_up: asyncio.TimerHandle | None = None
         self._landlock_abi = 0
 
     async def started(self) -> None:
         """Until the program runs. Raises SandboxRefused."""
         try:
-            report = await self._next_report()
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                report = await self._next_report()
+        except TimeoutError:
+            self._give_up()
+            await self.wait()
+            raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
         except ValueError as error:
             self.kill()
             await self._clean_up()
@@ -54,7 +74,7 @@ class LaunchedSandbox:
             raise SandboxRefused(report.step, report.error)
         if isinstance(report, Usage) and report.cause == "wall":
             raise SandboxRefused("set-up", errno.ETIMEDOUT)
-        raise SandboxRefused("launcher", f"it ended without a word (status {self._process.returncode})")
+        raise SandboxRefused("launcher", "it ended without a word")
 
     async def wait(self) -> Outcome:
         exited: Exited | None = None
@@ -80,6 +100,7 @@ class LaunchedSandbox:
             out_of_pids=spent.out_of_pids if spent else False,
             cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
             peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
+            peak_pids=spent.peak_pids if spent else 0,
             landlock_abi=self._landlock_abi,
             cgroup_id=self._leaf.id if self._leaf else 0,
         )
@@ -88,51 +109,67 @@ class LaunchedSandbox:
         if self._leaf is not None:
             with contextlib.suppress(OSError):  # it is being removed
                 self._leaf.kill()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        with contextlib.suppress(OSError):
+            self._status.write_eof()
+        if self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(_KILL_GRACE_S, self._give_up)
 
     async def _next_report(self) -> Report | None:
-        line = await self._reports.readline()
+        try:
+            line = await self._reports.readline()
+        except ConnectionError:
+            return None
         return decode_report(line.decode()) if line else None
 
     async def _clean_up(self) -> Spent | None:
+        with contextlib.suppress(ConnectionError):
+            while await self._reports.read(_REPORT_BYTES):
+                pass  # until nothing is left of it
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        self._status.close()
         try:
-            async with asyncio.timeout(_KILL_GRACE_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        self._transport.close()
-        if self._leaf is None:
-            return None
-        try:
-            return self._leaf.spent()
+            if self._leaf is None:
+                return None
+            try:
+                return self._leaf.spent()
+            finally:
+                await self._leaf.remove()
         finally:
-            await self._leaf.remove()
+            self._gone()
 
 
 class Launcher:
-    """A `Sandbox` that starts claw-launch, one short-lived process a call.
+    """A `Sandbox` by claw-launch, one long-lived process that starts them all.
 
-    Nothing of Python runs between fork and exec, and nothing in Python ever holds the sandbox's privileges.
+    Nothing of Python runs between fork and exec, and nothing in Python ever holds the sandbox's privileges. A
+    launcher that ends takes its sandboxes along; the next call starts another.
     """
 
-    def __init__(self, program: Path, cgroups: Cgroups | None) -> None:
+    def __init__(self, program: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `__main__` never passes it."""
         self._program = program
         self._cgroups = cgroups
+        self._ids = ids or host_ids(Config())
+        self.uids = CallIds(self._ids)
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._roots: Roots | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
         make_home(plan)
-        leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
-        try:
-            sandbox = await self._spawn(plan, streams, leaf)
-        except BaseException as error:
+        async with contextlib.AsyncExitStack() as on_failure:
+            uid = self.uids.lend(plan)
+            on_failure.callback(self.uids.give_back, plan, uid)
+            leaf = await self._cgroups.create(call_id, plan.quota) if self._cgroups else None
             if leaf:
-                await leaf.remove()
-            if isinstance(error, OSError):
+                on_failure.push_async_callback(leaf.remove)
+            try:
+                sandbox = await self._run(plan, uid, streams, leaf)
+            except OSError as error:
                 raise SandboxRefused("launcher", error.errno or errno.EIO) from None
-            raise
+            on_failure.pop_all()
         try:
             await sandbox.started()
         except asyncio.CancelledError:
@@ -141,35 +178,110 @@ class Launcher:
             raise
         return sandbox
 
-    async def _spawn(self, plan: Plan, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
-        with contextlib.ExitStack() as ours:
-            plan_fd = sealed(encode(plan))
+    async def close(self) -> None:
+        """End the launcher, once no sandbox is left."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._roots is not None:
+            self._roots.close()
+            self._roots = None
+        if self._process is not None:
+            await self._process.wait()
+
+    async def _run(self, plan: Plan, uid: int, streams: Streams, leaf: Leaf | None) -> LaunchedSandbox:
+        """Raises SandboxRefused, OSError."""
+        async with contextlib.AsyncExitStack() as ours:
+            root = await (await self._opened()).get(plan)
+            ours.callback(os.close, root)
+            plan_fd = sealed(encode(plan, uid))
             ours.callback(os.close, plan_fd)
-            reports_fd, status_fd = os.pipe2(os.O_CLOEXEC)
-            ours.callback(os.close, status_fd)
-            pipe = os.fdopen(reports_fd, "rb", buffering=0)
-            reports = asyncio.StreamReader(limit=4096)
+            end, theirs = socket.socketpair()
+            with theirs, contextlib.ExitStack() as on_failure:
+                on_failure.callback(end.close)
+                fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
+                self._send([*fds, leaf.fd] if leaf else fds)
+                reports, status = await asyncio.open_connection(sock=end)
+                on_failure.pop_all()
+        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self.uids.give_back(plan, uid))
+
+    async def _build(self, plan: Plan) -> int:
+        """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.settimeout(_BUILD_TIMEOUT_S)
+            with theirs:
+                plan_fd = sealed(encode(plan))
+                try:
+                    self._send([plan_fd, theirs.fileno()])
+                finally:
+                    os.close(plan_fd)
             try:
-                transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                    lambda: asyncio.StreamReaderProtocol(reports), pipe
+                said, fds, _, _ = await asyncio.to_thread(
+                    socket.recv_fds, ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC
                 )
-            except BaseException:
-                pipe.close()
-                raise
-            cgroup = str(leaf.fd) if leaf else "--test-without-cgroup"
+            except TimeoutError:
+                self._give_up()
+                raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
+        if fds:
+            return fds[0]
+        report = decode_report(said.decode().partition("\n")[0]) if said else None
+        if isinstance(report, Refused):
+            raise SandboxRefused(report.step, report.error)
+        raise SandboxRefused("root", "the launcher ended without a word")
+
+    def _send(self, fds: list[int]) -> None:
+        """Raises OSError, and then there is no launcher any more."""
+        assert self._control is not None
+        try:
+            socket.send_fds(self._control, [b"\0"], fds)
+        except OSError:
+            self._give_up()
+            raise
+
+    async def _opened(self) -> Roots:
+        """The launcher and its roots, started where there is none. Raises OSError."""
+        async with self._starting:
+            if self._roots is None or self._has_ended():
+                await self.close()
+                self._process, self._control = await self._spawn()
+                self._roots = Roots(self._build)
+            return self._roots
+
+    def _has_ended(self) -> bool:
+        assert self._control is not None
+        try:
+            return not self._control.recv(1)  # it never sends anything
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)  # a launcher that does not read is one that does not answer
+        ids = (self._ids.uid_map, self._ids.gid_map, str(self._ids.init))
+        with theirs:
+            fd = theirs.fileno()
+            without_cgroup = () if self._cgroups else ("--test-without-cgroup",)
             try:
                 process = await run.spawn(
-                    [self._program, str(plan_fd), str(status_fd), cgroup],
-                    stdin=streams.stdin,
-                    stdout=streams.stdout,
-                    stderr=streams.stderr,
+                    [self._program, str(fd), *ids, *without_cgroup],
+                    stdout=_STDERR,
+                    stderr=_STDERR,
                     env={},
-                    pass_fds=(plan_fd, status_fd, *((leaf.fd,) if leaf else ())),
+                    pass_fds=(fd,),
                 )
             except BaseException:
-                transport.close()  # a launcher that nobody hears ends
+                ours.close()
                 raise
-            return LaunchedSandbox(process, reports, transport, leaf)
+        return process, ours
+
+    def _give_up(self) -> None:
+        """End the launcher and all its sandboxes; the next call starts another."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
 
 class LinuxMachine:

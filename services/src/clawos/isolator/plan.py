@@ -9,7 +9,6 @@ import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from pathlib import PurePosixPath
 from typing import Any
 
 from clawos.isolator.quotas import Quota
@@ -95,9 +94,13 @@ class Plan:
     env: Mapping[str, str]
     run_as: str
     uid: int
+    """Inside; outside too, but for a call with an id of its own there."""
+    has_own_uid: bool
+    """Nothing that it touches outside goes by its user: no file that stays, no one who asks who it is."""
     gid: int
     groups: Mapping[str, int]
     hostname: str
+    network: str
     cwd: str
     stdin: bool
     wall_s: float
@@ -132,8 +135,10 @@ class Plan:
             "argv": self.argv,
             "cwd": self.cwd,
             "run_as": self.run_as,
+            "own_uid": self.has_own_uid,
             "groups": list(self.groups),
             "namespaces": NAMESPACES,
+            "network": self.network,
             "mounts": [m for o in self.operations if (m := _describe(o))],
             "limits": {
                 # without those of WebAssembly, which stand in argv where they hold
@@ -176,8 +181,9 @@ def in_order(wanted: Mapping[str, Operation]) -> Iterator[Operation]:
     """
     binds = {path for path, operation in wanted.items() if isinstance(operation, Bind | Proc)}
     made = {"/"}
-    for path in sorted(wanted, key=lambda p: PurePosixPath(p).parts):
-        parents = [str(p) for p in reversed(PurePosixPath(path).parents)]
+    for path in sorted(wanted, key=lambda p: p.split("/")):
+        parts = path.split("/")
+        parents = ["/".join(parts[:end]) for end in range(2, len(parts))]
         if binds.intersection(parents):
             continue
         for parent in parents:

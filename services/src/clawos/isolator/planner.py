@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clawos.isolator.config import Config
-from clawos.isolator.errors import SandboxRefused, SpecInvalid
+from clawos.isolator.errors import EgressMissing, SandboxRefused, SpecInvalid
 from clawos.isolator.plan import (
     OPERATIONS_MAX,
     Access,
@@ -30,11 +30,13 @@ from clawos.isolator.plan import (
     in_order,
 )
 from clawos.isolator.quotas import Quota
-from clawos.isolator.spec import Spec
+from clawos.isolator.spec import ANYBODY, Spec
 from clawos.isolator.wasm.plan import add_module
 
 # Whatever the configuration says: other rooms' state, and kernel interfaces that the root brings itself.
 _NEVER = ("/boot", "/dev", "/proc", "/root", "/run/clawos", "/sys", "/var/lib/clawos")
+# Mounted anew for each call, when all else is there already.
+_FRESH = ("/tmp", "/dev/shm")  # noqa: S108
 _DEVICES = ("full", "null", "random", "urandom", "zero")
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 # What asking for a user takes at most: a file and a socket of each source in nsswitch.conf.
@@ -51,8 +53,11 @@ class Planner:
     def plan(self, spec: Spec) -> Plan:
         """What to do for this call.
 
-        Raises SpecInvalid for what no call may have, SandboxRefused where we cannot look at the machine.
+        Raises SpecInvalid for what no call may have, EgressMissing, SandboxRefused where we cannot look at
+        the machine.
         """
+        if spec.network == "egress":
+            raise EgressMissing("spec: network: nothing leads out yet", "use network = none")
         _check_descriptors()
         quota = self._named(self._quotas, spec.quota, "quota")
         seccomp_filter = self._named(self._filters, spec.seccomp, "seccomp profile")
@@ -84,9 +89,11 @@ class Planner:
             env=_environment(name, home) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
+            has_own_uid=spec.run_as == ANYBODY and not home and not spec.sockets,
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
+            network=spec.network,
             cwd=cwd,
             stdin=spec.stdin,
             wall_s=wall_s,
@@ -113,9 +120,9 @@ class Planner:
                 f"spec: {spec.argv[0]} may not run as {spec.run_as!r}",
                 "see run_as in /etc/clawos/isolator.toml",
             )
-        if spec.home != "none" and spec.run_as != "clawos-sandbox":
+        if spec.home != "none" and spec.run_as != ANYBODY:
             raise SpecInvalid(f"spec: a call that runs as {spec.run_as} sees no home")
-        if spec.env and spec.run_as != "clawos-sandbox":  # PATH or LD_PRELOAD would make it another program
+        if spec.env and spec.run_as != ANYBODY:  # PATH or LD_PRELOAD would make it another program
             raise SpecInvalid(f"spec: a call that runs as {spec.run_as} has no environment of the caller's")
         try:
             user = pwd.getpwnam(spec.run_as)
@@ -139,6 +146,8 @@ class Planner:
             for each in (path, source):
                 if not _below(each, self._config.read) or _touches(each, _NEVER):
                     raise SpecInvalid(f"spec: read: {path} is not among read in /etc/clawos/isolator.toml")
+            if any(_below(path, (fresh,)) for fresh in _FRESH):
+                raise SpecInvalid(f"spec: read: {path} would lie in what is the call's own")
             if home and (_below(home, (path,)) or _below(path, (home,))):
                 raise SpecInvalid(f"spec: read: {path} and the home {home} lie in one another")
             if os.path.lexists(source):  # what the machine does not have, the sandbox has not either

@@ -28,6 +28,7 @@ class Outcome:
     out_of_pids: bool
     cpu_s: float
     peak_memory_bytes: int
+    peak_pids: int
     landlock_abi: int
     cgroup_id: int = 0
     """0 where there was no cgroup."""
@@ -48,6 +49,10 @@ class Running(Protocol):
 class Sandbox(Protocol):
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> Running:
         """Set up a sandbox in full and start the program. Raises SandboxRefused if any part fails."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what was made ahead, once no sandbox is left."""
         ...
 
 

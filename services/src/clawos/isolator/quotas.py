@@ -33,6 +33,8 @@ class Quota(Record, frozen=True):
     tmp_bytes: _Bytes
     output_bytes: _Bytes
     file_bytes: _Bytes
+    disk_bytes_s: _Bytes
+    """Read from the disk, and as much written to it, each second."""
     open_files: Annotated[int, msgspec.Meta(ge=16, le=65536)]
     wasm: Wasm
 

@@ -50,6 +50,8 @@ async def output(source: int, sink: Writer, budget: Budget, stop: Callable[[], N
                 await sink.send(allowed)
             if budget.exceeded:
                 stop()
+                while await reader.read(_CHUNK_BYTES):
+                    pass  # killed it is, and does not end by itself on a broken pipe
                 break
     except StreamClosed:
         pass

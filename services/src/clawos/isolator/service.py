@@ -45,6 +45,8 @@ class Result(Record, frozen=True):
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int
+    peak_pids: int
+    out_of_memory: bool
     landlock_abi: int
     cgroup_id: int
 
@@ -160,6 +162,7 @@ class Isolator:
             for rest in tuple(self._tasks):
                 rest.cancel()
             await asyncio.wait(self._tasks)
+        await self._sandbox.close()
 
     @contextlib.contextmanager
     def _is_starting(self, owner: str) -> Iterator[None]:
@@ -284,6 +287,8 @@ class Isolator:
             wall_s=round(wall_s, 6),
             cpu_s=outcome.cpu_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
+            peak_pids=outcome.peak_pids,
+            out_of_memory=outcome.out_of_memory,
             landlock_abi=outcome.landlock_abi,
             cgroup_id=outcome.cgroup_id,
         )

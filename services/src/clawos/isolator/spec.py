@@ -15,6 +15,8 @@ from clawos.core.parse import Record, from_json
 from clawos.isolator.errors import SpecInvalid
 
 SPEC_BYTES_MAX = 1024 * 1024
+ANYBODY = "clawos-sandbox"
+"""The user whose name says nothing: only this one's calls may have another id outside."""
 # What the kernel takes, its closing NUL included: a path, a name in it, one argument or variable.
 _PATH_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 255
@@ -43,7 +45,9 @@ class Spec(Record, frozen=True):
     sockets: Annotated[tuple[_Path, ...], msgspec.Meta(max_length=8)] = ()
     groups: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=8)] = ()
     host_proc: bool = False
-    run_as: _Name = "clawos-sandbox"
+    network: Literal["none", "egress"] = "none"
+    """`egress`: the way to the egress service, and nothing else."""
+    run_as: _Name = ANYBODY
     quota: _Name = "small"
     seccomp: _Name = "shell"
     wall_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] | None = None

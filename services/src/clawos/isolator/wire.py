@@ -9,12 +9,25 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 
-from clawos.isolator.plan import Allow, Bind, Dir, File, Link, Plan, Proc, Tmpfs
+from clawos.isolator.plan import Access, Allow, Bind, Dir, File, Link, Plan, Proc, Tmpfs
 
 MAGIC = b"CLAWPLN1"
 _HEADER = struct.Struct("<8sIIIIIIQ")
 _RECORD = struct.Struct("<IIQII")
+
+
+# LANDLOCK_ACCESS_FS_*, up to ABI 5; the launcher takes away what a file or an older kernel has not.
+_LANDLOCK = {
+    Access.EXEC: 0x1,
+    Access.READ: 0x4 | 0x8,  # files and directories
+    Access.LIST: 0x8,
+    # Write and truncate; remove and make directories, files, sockets, FIFOs and links, and move them about.
+    Access.WRITE: 0x2 | 0x10 | 0x20 | 0x80 | 0x100 | 0x200 | 0x400 | 0x1000 | 0x2000 | 0x4000,
+    Access.IOCTL: 0x8000,
+}
 
 
 class Kind(IntEnum):
@@ -38,6 +51,11 @@ def _record(kind: Kind, a: bytes = b"", b: bytes = b"", *, flags: int = 0, numbe
     return _RECORD.pack(kind, flags, number, len(a), len(b)) + a + b
 
 
+def landlock(access: Access) -> int:
+    """Its bits LANDLOCK_ACCESS_FS_*."""
+    return reduce(or_, (_LANDLOCK[each] for each in access), 0)
+
+
 def _text(value: str) -> bytes:
     return value.encode() + b"\0"
 
@@ -54,6 +72,9 @@ def _records(plan: Plan) -> Iterator[bytes]:
     yield _record(Kind.SECCOMP, plan.seccomp_filter)
     yield _record(Kind.HOSTNAME, _text(plan.hostname))
     yield _record(Kind.CWD, _text(plan.cwd))
+
+
+def _operations(plan: Plan) -> Iterator[bytes]:
     for operation in plan.operations:
         match operation:
             case Dir(path, mode):
@@ -69,18 +90,32 @@ def _records(plan: Plan) -> Iterator[bytes]:
             case Proc(path):
                 yield _record(Kind.PROC, _text(path))
             case Allow(path, access):
-                yield _record(Kind.ALLOW, _text(path), flags=access)
+                yield _record(Kind.ALLOW, _text(path), flags=landlock(access))
 
 
-def encode(plan: Plan) -> bytes:
-    """The whole plan as the launcher reads it."""
-    body = b"".join(_records(plan))
+def encode(plan: Plan, host_uid: int | None = None) -> bytes:
+    """The whole plan as the launcher reads it. `host_uid`: what its user is outside; None for the same."""
+    body = b"".join((*_records(plan), *_operations(plan)))
     wall_ms = max(1, int(plan.wall_s * 1000))
     size = _HEADER.size + len(body)
     return (
-        _HEADER.pack(MAGIC, size, plan.uid, plan.gid, wall_ms, plan.landlock_min_abi, 0, plan.root_bytes)
+        _HEADER.pack(
+            MAGIC,
+            size,
+            plan.uid,
+            plan.gid,
+            wall_ms,
+            plan.landlock_min_abi,
+            host_uid or plan.uid,
+            plan.root_bytes,
+        )
         + body
     )
+
+
+def encode_root(plan: Plan) -> bytes:
+    """What one root differs from another by."""
+    return b"".join((plan.root_bytes.to_bytes(8), *_operations(plan)))
 
 
 @dataclass(frozen=True)

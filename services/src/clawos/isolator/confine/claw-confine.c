@@ -20,10 +20,10 @@
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -43,16 +43,6 @@
 
 int report_fd = -1;
 
-void report(const char *format, ...) {
-    char line[256];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    if (length > 0 && write(report_fd, line, (size_t)length) < 0)
-        _exit(1); /* nobody listens */
-}
-
 _Noreturn void refuse(const char *step) {
     report("refused %s %d\n", step, errno);
     _exit(1);
@@ -67,6 +57,18 @@ static int descriptor(const char *text) {
         exit(2);
     }
     return (int)fd;
+}
+
+/* Sealed: what is checked is what is used. */
+static void read_plan(struct plan *plan, int fd) {
+    struct stat found;
+    const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    errno = EBADMSG;
+    if (fcntl(fd, F_GET_SEALS) != seals || fstat(fd, &found) || !found.st_size)
+        refuse("plan");
+    uint8_t *bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (bytes == MAP_FAILED || plan_parse(plan, bytes, (size_t)found.st_size))
+        refuse("plan");
 }
 
 static void write_text(int directory, const char *file, const char *text, const char *step) {
@@ -87,26 +89,26 @@ static void go_first_when_memory_ends(void) {
         write_text(AT_FDCWD, "/proc/self/oom_score_adj", OOM_SCORE_TEXT, "oom-score");
 }
 
-/* From here on this process is the sandbox's user, without a capability. */
+/* From here on this process is who the call is outside, without a capability. */
 static void become_user(const struct plan *plan) {
     if (setgroups(plan->group_count, plan->groups))
         refuse("groups");
-    if (setresgid(plan->gid, plan->gid, plan->gid) || setresuid(plan->uid, plan->uid, plan->uid))
+    if (setresgid(plan->gid, plan->gid, plan->gid) || setresuid(plan->host_uid, plan->host_uid, plan->host_uid))
         refuse("ids");
-    drop_capabilities();
+    keep_capabilities(0);
     /* After the ids, for changing them clears both: the end of the isolator ends us, and our /proc is ours. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
         refuse("parent-death-signal");
 }
 
-/* Only this user may map himself without a capability, and only to himself: bubblewrap's namespaces, made below this
- * one, can map no other. The network namespace is made here, for bubblewrap would bring its loopback up. */
+/* Without a capability a user may map himself, and nobody else: bubblewrap's namespaces, made below this one, have no
+ * other to map. The network namespace is made here, for bubblewrap would bring its loopback up. */
 static void enter_namespaces(const struct plan *plan) {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET))
         refuse("namespaces");
     char line[64];
     write_text(AT_FDCWD, "/proc/self/setgroups", "deny", "id-map");
-    snprintf(line, sizeof line, "%u %u 1\n", plan->uid, plan->uid);
+    snprintf(line, sizeof line, "%u %u 1\n", plan->uid, plan->host_uid);
     write_text(AT_FDCWD, "/proc/self/uid_map", line, "id-map");
     snprintf(line, sizeof line, "%u %u 1\n", plan->gid, plan->gid);
     write_text(AT_FDCWD, "/proc/self/gid_map", line, "id-map");
@@ -118,7 +120,7 @@ _Noreturn static void outside(char **argv) {
     int plan_fd = descriptor(argv[0]);
     report_fd = descriptor(argv[1]);
     static struct plan plan;
-    plan_read(&plan, plan_fd);
+    read_plan(&plan, plan_fd);
     if (strcmp(argv[2], "--test-without-cgroup")) {
         int cgroup = descriptor(argv[2]);
         write_text(cgroup, "cgroup.procs", "0", "cgroup");
@@ -138,7 +140,7 @@ _Noreturn static void outside(char **argv) {
         refuse("home");
     if (chdir("/"))
         refuse("root");
-    drop_capabilities(); /* bubblewrap makes its own user namespace, and refuses to start with any */
+    keep_capabilities(0); /* bubblewrap makes its own user namespace, and refuses to start with any */
     execve(argv[4], argv + 4, (char *[]){NULL});
     refuse("bubblewrap");
 }
@@ -203,7 +205,8 @@ _Noreturn static void run_worker(const struct plan *plan, const int streams[3]) 
     confine_limits(plan);
     if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC))
         refuse("close-range");
-    confine_capabilities();
+    drop_bounding_set();
+    confine_privileges();
     confine_landlock(plan);
     confine_set_id();
     confine_seccomp(plan);
@@ -224,7 +227,7 @@ _Noreturn static void inside(char **argv) {
     report_fd = descriptor(argv[1]);
     const int streams[] = {descriptor(argv[2]), descriptor(argv[3]), descriptor(argv[4])};
     static struct plan plan;
-    plan_read(&plan, plan_fd);
+    read_plan(&plan, plan_fd);
     if (getpid() != 1) {
         errno = ESRCH;
         refuse("pid-namespace");
@@ -243,7 +246,7 @@ _Noreturn static void inside(char **argv) {
         report_fd = told[1];
         run_worker(&plan, streams);
     }
-    drop_capabilities();
+    keep_capabilities(0);
     keep_only(told[0], report_fd);
     char line[256];
     ssize_t got = read(told[0], line, sizeof line); /* end of file: the exec went through */

@@ -1,215 +1,122 @@
-/* claw-launch PLAN_FD STATUS_FD CGROUP_FD
+/* claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID [--test-without-cgroup]
  *
- * Runs one program in one sandbox; the program's standard streams are this process's own. What happens is told
- * on STATUS_FD, a line each:
+ * Runs sandboxes. A request is a message on CONTROL_FD, a SOCK_SEQPACKET socket, with descriptors:
+ *   plan status                                      make the plan's root; it comes back over status
+ *   plan status stdin stdout stderr root cgroup      run the plan; cgroup is the leaf that it starts in
+ * The plan is a sealed memfd, status a socket. What happens is told there:
  *   refused STEP ERRNO      a part could not be set up; nothing of the program ran
  *   started LANDLOCK_ABI    the program runs, all fences up
  *   exited WAIT_STATUS      the program ended
  *   usage CAUSE CPU_US KB   the sandbox is gone; CAUSE: exit, wall, stopped
- * SIGTERM, the end of the reader of STATUS_FD or of our parent ends the sandbox.
+ * The end of its reader, or anything sent, ends the sandbox; the end of our parent ends all. Without CONTROL_FD's
+ * other end we end with the last of them.
  *
- * CGROUP_FD is the leaf the sandbox starts in. "--test-without-cgroup" in its place is for unit tests on machines
- * without cgroup v2 controllers; the service never passes it.
+ * UID_MAP and GID_MAP are the ids that sandboxes may have outside, as /proc/PID/uid_map takes them; INIT_UID is who
+ * their first processes are. "--test-without-cgroup" is for unit tests on machines without cgroup v2 controllers; the
+ * service never passes it.
  */
 #define _GNU_SOURCE
 #include "launch.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/close_range.h>
-#include <linux/keyctl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
-#include <linux/securebits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#define NAMESPACES                                                                                          \
-    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define CALLS_MAX 256
+#define BUILD_MS 5000   /* a root's sources are our own files */
+#define POOL_BYTES 4096 /* of queued messages: about ten network namespaces */
+#define OOM_SCORE "500"
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define IN_SPAWNER (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET)
+#define IN_SANDBOX (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define CAPABILITIES (1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_KILL | 1 << CAP_SYS_CHROOT | 1 << CAP_SYS_ADMIN)
 
-#define OOM_SCORE 500
-#define OOM_SCORE_TEXT "500"
+enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, DESCRIPTORS };
 
-int report_fd = -1;
+static struct call {
+    pid_t pid;
+    int pidfd, status;
+    int64_t deadline_ms;
+    const char *cause;
+} calls[CALLS_MAX];
+static unsigned call_count;
+static int proc, pool, own_network, needs_cgroup, goes_first;
+static uid_t init_uid;
 
-void report(const char *format, ...) {
-    char line[256];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    if (length > 0 && write(report_fd, line, (size_t)length) < 0)
-        _exit(1); /* nobody listens */
+int report_fd = 2;
+volatile int has_refused;
+
+static int decline(const char *step) {
+    report("refused %s %d\n", step, errno);
+    return -1;
 }
 
 _Noreturn void refuse(const char *step) {
-    report("refused %s %d\n", step, errno);
+    has_refused = 1;
+    decline(step);
     _exit(1);
 }
 
-static void keep_only(int a, int b, int c) {
-    /* Everything else above the standard streams goes, whoever leaked it. */
-    int keep[] = {a, b, c};
-    for (unsigned i = 0; i < 3; i++)
-        for (unsigned j = i + 1; j < 3; j++)
-            if (keep[j] < keep[i]) {
-                int swap = keep[i];
-                keep[i] = keep[j];
-                keep[j] = swap;
-            }
-    unsigned from = 3;
-    for (unsigned i = 0; i < 3; i++) {
-        if (keep[i] < (int)from)
-            continue;
-        if (keep[i] > (int)from && syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0))
-            refuse("close-range");
-        from = (unsigned)keep[i] + 1;
-    }
-    if (syscall(SYS_close_range, from, ~0U, 0))
-        refuse("close-range");
+long clone_process(uint64_t flags, int *pidfd, int cgroup) {
+    struct clone_args arguments = {
+        .flags = flags | (pidfd ? CLONE_PIDFD : 0) | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+        .exit_signal = SIGCHLD,
+        .pidfd = (uintptr_t)pidfd,
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
+    };
+    return syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
-/* The worker: from here on only less is possible, never more. */
-_Noreturn static void run_worker(const struct plan *plan) {
-    sigset_t none;
-    sigemptyset(&none);
-    for (int number = 1; number < _NSIG; number++)
-        signal(number, SIG_DFL);
-    if (setsid() < 0 || sigprocmask(SIG_SETMASK, &none, NULL))
-        refuse("session");
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
-        refuse("parent-death-signal");
-    /* A fresh, empty session keyring instead of the one we came with. */
-    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0)
-        refuse("keyring");
-    if (chdir(plan->cwd))
-        refuse("cwd");
-    umask(022);
-    confine_limits(plan);
-    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC))
-        refuse("close-range");
-    confine_capabilities();
-    confine_landlock(plan);
-    confine_seccomp(plan);
-    report("."); /* all fences are up */
-    execve(plan->argv[0], plan->argv, plan->envp);
-    refuse("exec");
-}
-
-/* Pid 1 of the sandbox after set-up: forwards what the worker reports, reaps, ends when the worker does; the
- * kernel then kills whatever is left in the pid namespace. */
-_Noreturn static void run_init(const struct plan *plan) {
-    int told[2];
-    if (pipe2(told, O_CLOEXEC))
-        refuse("pipe");
-    pid_t worker = fork();
-    if (worker < 0)
-        refuse("fork");
-    if (worker == 0) {
-        report_fd = told[1];
-        run_worker(plan);
-    }
-    close(told[1]);
-    drop_capabilities();
-    if (syscall(SYS_close_range, 0U, 2U, 0))
-        refuse("close-range");
-    char line[256];
-    size_t length = 0;
-    ssize_t got;
-    while ((got = read(told[0], line + length, sizeof line - length)) > 0) /* its end: the exec, or the worker's */
-        length += (size_t)got;
-    if (got < 0)
-        refuse("worker");
-    if (length == 0) { /* killed on its way, by the memory limit for one */
-        errno = ECHILD;
-        refuse("worker");
-    }
-    size_t ready = line[0] == '.';
-    if (length > ready) {
-        if (write(report_fd, line + ready, length - ready) < 0)
-            _exit(1);
-        _exit(1);
-    }
-    report("started %u\n", landlock_abi());
-    for (;;) {
-        int status;
-        pid_t ended = waitpid(-1, &status, 0);
-        if (ended == worker) {
-            report("exited %d\n", status);
-            _exit(0);
-        }
-        if (ended < 0 && errno != EINTR)
-            _exit(1);
-    }
-}
-
-/* Where memory ends, the sandbox goes before the service, whose score we came with. Raising one's own is always
- * allowed; what is inside cannot lower it again, for its /proc is read-only. */
-static void go_first_when_memory_ends(void) {
-    char text[16] = "";
-    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof text - 1) < 0)
-        refuse("oom-score");
-    if (strtol(text, NULL, 10) < OOM_SCORE && pwrite(fd, OOM_SCORE_TEXT, sizeof OOM_SCORE_TEXT - 1, 0) < 0)
-        refuse("oom-score");
+int write_at(int directory, const char *path, const char *text) {
+    int fd = openat(directory, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t length = (ssize_t)strlen(text), written = write(fd, text, (size_t)length);
     close(fd);
+    return written == length ? 0 : -1;
 }
 
-_Noreturn static void set_up(struct plan *plan, int go) {
-    go_first_when_memory_ends();
+union control {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(DESCRIPTORS * sizeof(int))];
+};
+
+int send_descriptor(int socket, int descriptor) {
+    union control control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec word = {(char[]){'\n'}, 1};
+    struct msghdr message = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = &control};
+    control.header.cmsg_len = (socklen_t)CMSG_LEN(sizeof descriptor);
+    message.msg_controllen = (socklen_t)CMSG_SPACE(sizeof descriptor);
+    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+/* How many came; -1 at the end. What does not fit, the kernel closes. */
+static int receive_descriptors(int socket, int *descriptors) {
+    union control control = {0};
     char byte;
-    if (read(go, &byte, 1) != 1) /* the launcher died or could not write the maps */
-        _exit(1);
-    /* Sources are opened while we are still the isolator outside; everything else is done as the sandbox's user. */
-    root_pin_sources(plan);
-    if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
-        refuse("securebits");
-    if (setresgid(plan->gid, plan->gid, plan->gid) || setresuid(plan->uid, plan->uid, plan->uid))
-        refuse("ids");
-    /* After the ids, for changing them clears it. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-        refuse("parent-death-signal");
-    /* A launcher that was gone before that sends no signal, but its end of the pipe is closed. */
-    struct pollfd launcher = {.fd = go};
-    if (poll(&launcher, 1, 0))
-        _exit(1);
-    close(go);
-    if (sethostname(plan->hostname, strlen(plan->hostname)))
-        refuse("hostname");
-    root_build(plan);
-    run_init(plan);
-}
-
-static void write_map(pid_t pid, const char *file, const char *text) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        refuse("id-map");
-    close(fd);
-}
-
-/* Inside and outside the same id, and only that one: file owners and D-Bus credentials stay honest. */
-static void write_maps(pid_t pid, const struct plan *plan) {
-    char line[64];
-    snprintf(line, sizeof line, "%u %u 1\n", plan->uid, plan->uid);
-    write_map(pid, "uid_map", line);
-    write_map(pid, "setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1\n", plan->gid, plan->gid);
-    write_map(pid, "gid_map", line);
+    struct iovec word = {&byte, 1};
+    struct msghdr message = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = &control};
+    message.msg_controllen = sizeof control;
+    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0)
+        return -1;
+    if (message.msg_controllen < CMSG_LEN(0) || control.header.cmsg_type != SCM_RIGHTS)
+        return 0;
+    size_t size = control.header.cmsg_len - CMSG_LEN(0);
+    memcpy(descriptors, CMSG_DATA(&control.header), size);
+    return (int)(size / sizeof(int));
 }
 
 static int64_t now_ms(void) {
@@ -218,99 +125,204 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Wait for the sandbox's end; bring it about at the deadline, on SIGTERM, or when nobody reads our reports. */
-static const char *supervise(int pidfd, int signals, int64_t deadline_ms) {
-    const char *cause = "exit";
-    struct pollfd fds[] = {{pidfd, POLLIN, 0}, {signals, POLLIN, 0}, {report_fd, 0, 0}};
-    for (;;) {
-        int64_t left = deadline_ms - now_ms();
-        int ready = poll(fds, 3, cause[0] != 'e' ? -1 : left > 0 ? (int)left : 0);
-        if (ready < 0 && errno != EINTR)
-            refuse("poll");
-        if (fds[0].revents)
-            return cause;
-        if (ready == 0)
-            cause = "wall";
-        else if (fds[1].revents || fds[2].revents)
-            cause = "stopped";
-        if (cause[0] != 'e') {
-            if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
-                refuse("kill");
-            fds[1].fd = fds[2].fd = -1;
-        }
+/* Make network namespaces ahead, each for one sandbox: of all parts it takes longest. The socket holds a few. */
+static void open_pool(void) {
+    int pair[2], bytes = POOL_BYTES, network;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ||
+        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes))
+        refuse("pool");
+    long filler = clone_process(0, NULL, -1);
+    if (filler < 0)
+        refuse("pool");
+    close(pair[filler == 0 ? 0 : 1]);
+    pool = pair[0];
+    while (filler == 0) {
+        if (unshare(CLONE_NEWNET) || (network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC)) < 0 ||
+            send_descriptor(pair[1], network))
+            _exit(1);
+        close(network);
     }
 }
 
-static int descriptor(const char *text) {
-    char *end;
-    errno = 0;
-    long fd = strtol(text, &end, 10);
-    if (errno || *end || end == text || fd < 3 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0) {
-        fprintf(stderr, "claw-launch: '%s' is not an open descriptor above 2\n", text);
-        exit(2);
+static int write_ids(pid_t pid, const struct plan *plan) {
+    char path[16], uids[64], gids[32];
+    snprintf(path, sizeof path, "%d", (int)pid);
+    snprintf(uids, sizeof uids, "%u %u 1\n%u %u 1\n", plan->uid, plan->host_uid, init_uid, init_uid);
+    snprintf(gids, sizeof gids, "%u %u 1\n", plan->gid, plan->gid);
+    int process = openat(proc, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (process < 0)
+        return -1;
+    /* Where memory ends, the sandbox goes before the service, whose score we came with. What is inside cannot lower
+     * it again, for its /proc is read-only. */
+    int failed = (goes_first && write_at(process, "oom_score_adj", OOM_SCORE)) ||
+                 write_at(process, "uid_map", uids) || write_at(process, "setgroups", "deny") ||
+                 write_at(process, "gid_map", gids);
+    close(process);
+    return failed;
+}
+
+/* From a plan to a process that goes on by itself; 0, or -1 after having told why not. */
+static int start(struct call *call, const struct plan *plan, const int *given, int cgroup) {
+    int go[2], network[DESCRIPTORS] = {-1};
+    if (setns(given[ROOT], CLONE_NEWNS))
+        return decline("root");
+    /* Before the sandbox's user namespace, where the groups cannot be named any more. */
+    if (setgroups(plan->group_count, plan->groups))
+        return decline("groups");
+    if (receive_descriptors(pool, network) != 1 || setns(network[0], CLONE_NEWNET))
+        return decline("network");
+    close(network[0]);
+    if (pipe2(go, O_CLOEXEC))
+        return decline("pipe");
+    call->pid = (pid_t)clone_process(IN_SANDBOX, &call->pidfd, cgroup);
+    if (call->pid == 0)
+        run_init(plan, given + STREAMS, go[0], init_uid);
+    if (setns(own_network, CLONE_NEWNET))
+        refuse("network");
+    int failed = call->pid < 0 ? decline("namespaces") : 0;
+    if (!failed && (write_ids(call->pid, plan) || write(go[1], "", 1) != 1)) {
+        failed = decline("id-map");
+        kill(call->pid, SIGKILL);
+        waitpid(call->pid, NULL, 0);
+        close(call->pidfd);
     }
-    return (int)fd;
+    close(go[0]);
+    close(go[1]);
+    return failed;
+}
+
+static int start_builder(struct call *call, const struct plan *plan) {
+    call->pid = (pid_t)clone_process(0, &call->pidfd, -1);
+    if (call->pid == 0)
+        root_build(plan, proc);
+    return call->pid < 0 ? decline("root") : 0;
+}
+
+/* A request: all its descriptors are ours to close, but for the status of one that goes on. */
+static void serve(const int *given, int count) {
+    static struct plan plan;
+    struct stat found = {0};
+    uint8_t *bytes = MAP_FAILED;
+    struct call *call = &calls[call_count];
+    int is_build = count == STREAMS, goes_on = 0;
+    report_fd = count > STATUS ? given[STATUS] : -1;
+    /* Sealed: what is checked is what is used. */
+    if (count > STATUS && fcntl(given[PLAN], F_GET_SEALS) == SEALS && !fstat(given[PLAN], &found) && found.st_size)
+        bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, given[PLAN], 0);
+    errno = EBADMSG;
+    if (call_count == CALLS_MAX || (!is_build && count != CGROUP + needs_cgroup)) {
+        decline("request");
+    } else if (bytes == MAP_FAILED || plan_parse(&plan, bytes, (size_t)found.st_size)) {
+        decline("plan");
+    } else {
+        int64_t limit_ms = is_build ? BUILD_MS : plan.wall_ms;
+        *call = (struct call){.status = given[STATUS], .deadline_ms = now_ms() + limit_ms};
+        goes_on = !(is_build ? start_builder(call, &plan)
+                             : start(call, &plan, given, needs_cgroup ? given[CGROUP] : -1));
+    }
+    if (bytes != MAP_FAILED)
+        munmap(bytes, (size_t)found.st_size);
+    call_count += (unsigned)goes_on;
+    for (int i = 0; i < count; i++)
+        if (i != STATUS || !goes_on)
+            close(given[i]);
+}
+
+/* Bring a call's end about, at the deadline or when nobody reads its reports; tell it once nothing is left. */
+static void attend(struct call *call, int has_ended, int is_stopped) {
+    struct rusage usage;
+    if (!call->cause && !has_ended) {
+        call->cause = is_stopped ? "stopped" : now_ms() >= call->deadline_ms ? "wall" : NULL;
+        if (call->cause && syscall(SYS_pidfd_send_signal, call->pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
+            refuse("kill");
+    }
+    if (!has_ended || wait4(call->pid, NULL, 0, &usage) != call->pid)
+        return;
+    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
+                       usage.ru_stime.tv_usec;
+    report_fd = call->status;
+    report("usage %s %lld %ld\n", call->cause ? call->cause : "exit", cpu_us, usage.ru_maxrss);
+    close(call->status);
+    close(call->pidfd);
+    *call = calls[--call_count];
+}
+
+static int wait_ms(void) {
+    int64_t next = INT64_MAX, left;
+    for (struct call *call = calls; call < calls + call_count; call++)
+        if (!call->cause && call->deadline_ms < next)
+            next = call->deadline_ms;
+    left = next - now_ms();
+    return next == INT64_MAX ? -1 : left > 0 ? (int)left : 0;
+}
+
+/* Pid 1 of all sandboxes and owner of the user namespace they are made in. It runs nothing of a program. */
+_Noreturn static void run_spawner(int control) {
+    char score[16] = "";
+    /* Everything else goes, whoever leaked it. */
+    if (dup2(control, 3) < 0 || syscall(SYS_close_range, 4U, ~0U, 0))
+        refuse("close-range");
+    proc = root_open();
+    own_network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
+    int own_score = openat(proc, "self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    if (own_network < 0 || read(own_score, score, sizeof score - 1) < 0)
+        refuse("proc");
+    goes_first = strtol(score, NULL, 10) < strtol(OOM_SCORE, NULL, 10);
+    keep_capabilities(CAPABILITIES);
+    open_pool();
+    for (control = 3; control >= 0 || call_count;) {
+        struct pollfd fds[1 + 2 * CALLS_MAX] = {{control, POLLIN, 0}};
+        for (unsigned i = 0; i < call_count; i++) {
+            fds[1 + 2 * i] = (struct pollfd){calls[i].pidfd, POLLIN, 0};
+            fds[2 + 2 * i] = (struct pollfd){calls[i].cause ? -1 : calls[i].status, POLLIN, 0};
+        }
+        if (poll(fds, 1 + 2 * call_count, wait_ms()) < 0 && errno != EINTR)
+            refuse("poll");
+        for (unsigned i = call_count; i-- > 0;) /* backwards, for the last takes the place of one that ended */
+            attend(&calls[i], fds[1 + 2 * i].revents, fds[2 + 2 * i].revents);
+        if (fds[0].revents) {
+            int given[DESCRIPTORS], count = receive_descriptors(control, given);
+            if (count < 0)
+                control = -1;
+            else
+                serve(given, count);
+        }
+    }
+    _exit(0);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        fputs("usage: claw-launch PLAN_FD STATUS_FD CGROUP_FD\n", stderr);
+    int control, go[2], status;
+    char byte, path[32];
+    needs_cgroup = argc != 6 || strcmp(argv[5], "--test-without-cgroup");
+    if (argc != (needs_cgroup ? 5 : 6) || (control = atoi(argv[1])) < 3 || !(init_uid = (uid_t)atoi(argv[4]))) {
+        fputs("usage: claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID\n", stderr);
         return 2;
     }
-    int plan_fd = descriptor(argv[1]);
-    report_fd = descriptor(argv[2]);
-    int cgroup = strcmp(argv[3], "--test-without-cgroup") ? descriptor(argv[3]) : -1;
-    signal(SIGPIPE, SIG_IGN);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
-        refuse("parent-death-signal");
-    keep_only(plan_fd, report_fd, cgroup);
-    fcntl(report_fd, F_SETFD, FD_CLOEXEC);
-    static struct plan plan;
-    plan_read(&plan, plan_fd);
-    close(plan_fd);
-    /* Before the user namespace, where the host's groups cannot be named any more. */
-    if (setgroups(plan.group_count, plan.groups))
-        refuse("groups");
-
-    sigset_t stop;
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
-    sigprocmask(SIG_BLOCK, &stop, NULL);
-    int signals = signalfd(-1, &stop, SFD_CLOEXEC), go[2], pidfd = -1;
-    if (signals < 0 || pipe2(go, O_CLOEXEC))
-        refuse("pipe");
-
-    int64_t deadline_ms = now_ms() + plan.wall_ms;
-    struct clone_args arguments = {
-        .flags = NAMESPACES | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
-        .exit_signal = SIGCHLD,
-        .pidfd = (uintptr_t)&pidfd,
-        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
-    };
-    long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
-    if (pid < 0)
+    for (int signal_number = 1; signal_number < NSIG; signal_number++)
+        signal(signal_number, signal_number == SIGPIPE ? SIG_IGN : SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    umask(0); /* what a plan says is what a root has */
+    if (sigprocmask(SIG_SETMASK, &none, NULL) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || pipe2(go, O_CLOEXEC))
+        refuse("process");
+    pid_t spawner = (pid_t)clone_process(IN_SPAWNER, NULL, -1);
+    if (spawner < 0)
         refuse("namespaces");
-    if (pid == 0) {
+    if (spawner == 0) {
         close(go[1]);
-        close(signals);
-        if (cgroup >= 0)
-            close(cgroup);
-        set_up(&plan, go[0]);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || read(go[0], &byte, 1) != 1)
+            _exit(1);
+        run_spawner(control);
     }
-    close(go[0]);
-    if (syscall(SYS_close_range, 0U, 2U, 0)) /* the streams belong to the worker alone */
-        refuse("close-range");
-    write_maps((pid_t)pid, &plan);
-    drop_capabilities(); /* we own the user namespace: that is enough to kill what is in it */
-    if (write(go[1], "", 1) != 1)
-        refuse("go");
-    const char *cause = supervise(pidfd, signals, deadline_ms);
-    struct rusage usage;
-    if (wait4((pid_t)pid, NULL, __WALL, &usage) != pid)
-        refuse("wait");
-    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
-                       usage.ru_stime.tv_usec;
-    report("usage %s %lld %ld\n", cause, cpu_us, usage.ru_maxrss);
-    return 0;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "/proc/%d/%cid_map", (int)spawner, "ug"[i]);
+        if (write_at(AT_FDCWD, path, argv[2 + i]))
+            refuse("id-map");
+    }
+    keep_capabilities(0);
+    if (write(go[1], "", 1) != 1 || syscall(SYS_close_range, 3U, ~0U, 0) || waitpid(spawner, &status, 0) != spawner)
+        return 1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

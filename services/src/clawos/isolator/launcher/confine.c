@@ -2,19 +2,14 @@
 #define _GNU_SOURCE
 #include "launch.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/keyctl.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /* Rights and scopes of ABI 5 and 6, for headers older than the kernel we run on. */
 #define FS_IOCTL_DEV (1ULL << 15)
@@ -40,14 +35,15 @@ void confine_limits(const struct plan *plan) {
     }
 }
 
-void drop_capabilities(void) {
+void keep_capabilities(uint32_t these) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {{0}};
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) || syscall(SYS_capset, &header, none))
+    struct __user_cap_data_struct kept[2] = {{.effective = these, .permitted = these}};
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) || syscall(SYS_capset, &header, kept))
         refuse("capabilities");
 }
 
-void confine_capabilities(void) {
+/* Takes nothing from what we hold: it bounds what an exec could give. */
+void drop_bounding_set(void) {
     for (unsigned long capability = 0;; capability++) {
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
             continue;
@@ -55,12 +51,15 @@ void confine_capabilities(void) {
             refuse("bounding-set");
         break; /* past the last one that this kernel knows */
     }
+}
+
+void confine_privileges(void) {
     unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
                          SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
                          SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
     if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
         refuse("securebits");
-    drop_capabilities();
+    keep_capabilities(0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         refuse("no-new-privs");
 }
@@ -73,30 +72,17 @@ unsigned landlock_abi(void) {
 static void allow(int ruleset, const struct operation *rule, uint64_t handled) {
     const uint64_t for_files = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
                                LANDLOCK_ACCESS_FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
-    uint64_t access = 0;
-    if (rule->flags & ALLOW_READ)
-        access |= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-    if (rule->flags & ALLOW_LIST)
-        access |= LANDLOCK_ACCESS_FS_READ_DIR;
-    if (rule->flags & ALLOW_EXEC)
-        access |= LANDLOCK_ACCESS_FS_EXECUTE;
-    if (rule->flags & ALLOW_IOCTL)
-        access |= FS_IOCTL_DEV;
-    if (rule->flags & ALLOW_WRITE)
-        access |= LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                  LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
-                  LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | FS_REFER | FS_TRUNCATE;
     struct landlock_path_beneath_attr attr = {.parent_fd = open(rule->path, O_PATH | O_CLOEXEC)};
     struct stat status;
     if (attr.parent_fd < 0 || fstat(attr.parent_fd, &status))
         refuse("landlock-path");
-    attr.allowed_access = access & handled & (S_ISDIR(status.st_mode) ? ~0ULL : for_files);
+    attr.allowed_access = rule->flags & handled & (S_ISDIR(status.st_mode) ? ~0ULL : for_files);
     if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &attr, 0))
         refuse("landlock-rule");
     close(attr.parent_fd);
 }
 
-unsigned confine_landlock(const struct plan *plan) {
+void confine_landlock(const struct plan *plan) {
     unsigned abi = landlock_abi();
     if (abi < plan->landlock_min || abi == 0) {
         errno = EOPNOTSUPP;
@@ -127,7 +113,6 @@ unsigned confine_landlock(const struct plan *plan) {
     if (syscall(SYS_landlock_restrict_self, ruleset, 0))
         refuse("landlock");
     close(ruleset);
-    return abi;
 }
 
 void confine_seccomp(const struct plan *plan) {

@@ -1,14 +1,23 @@
-/* claw-launch: one sandbox, from a plan that the isolator wrote. Shared declarations.
+/* claw-launch: sandboxes from plans that the isolator writes. Shared declarations.
  *
- * Processes: launcher (outside, writes the id maps, waits, enforces the wall clock)
- *            └ init (pid 1 of the sandbox: builds the root, reaps)
- *              └ worker (confined, becomes the program)
+ * launcher          outside: makes the user namespace that all sandboxes' are made in, then only waits
+ * └ spawner         pid 1 of all sandboxes: starts them, enforces the wall clock
+ *   ├ filler        makes network namespaces ahead
+ *   ├ builder       makes one root; short-lived
+ *   └ init          pid 1 of one sandbox: mounts what is its own, reaps
+ *     └ worker      confined, becomes the program
  */
 #pragma once
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define PLAN_MAGIC "CLAWPLN1"
 #define PLAN_BYTES_MAX (4u << 20)
@@ -20,35 +29,20 @@
 
 /* The numbers are the wire format; wire.py has the same list and a test compares the two. */
 enum kind {
-    KIND_ARG = 1,
-    KIND_ENV = 2,
-    KIND_GROUP = 3,
-    KIND_RLIMIT = 4,
-    KIND_SECCOMP = 5,
-    KIND_HOSTNAME = 6,
-    KIND_CWD = 7,
-    KIND_DIR = 8,
-    KIND_FILE = 9,
-    KIND_LINK = 10,
-    KIND_BIND = 11,
-    KIND_TMPFS = 12,
-    KIND_PROC = 13,
-    KIND_ALLOW = 14,
+    KIND_ARG = 1, KIND_ENV = 2, KIND_GROUP = 3, KIND_RLIMIT = 4, KIND_SECCOMP = 5, KIND_HOSTNAME = 6, KIND_CWD = 7,
+    KIND_DIR = 8, KIND_FILE = 9, KIND_LINK = 10, KIND_BIND = 11, KIND_TMPFS = 12, KIND_PROC = 13, KIND_ALLOW = 14,
 };
-
 enum mount_flag { MOUNT_WRITE = 1, MOUNT_EXEC = 2, MOUNT_DEV = 4 };
-enum allow_flag { ALLOW_READ = 1, ALLOW_WRITE = 2, ALLOW_EXEC = 4, ALLOW_IOCTL = 8, ALLOW_LIST = 16 };
+#define ALLOW_ALL 0xffff /* Landlock's own bits, up to ABI 5 */
 
 /* One step of building the root (dir … proc) or one Landlock rule (allow). */
 struct operation {
     enum kind kind;
     uint32_t flags;
     uint64_t number;
-    const char *path;   /* inside the sandbox, absolute */
-    const char *text;   /* link: its target; bind: its source outside */
-    const uint8_t *data; /* file: its content */
-    size_t data_size;
-    int source; /* bind: the pinned source, opened before anything is mounted */
+    const char *path; /* inside the sandbox, absolute */
+    const char *text; /* link: its target; bind: its source outside; file: its content, without a NUL */
+    size_t text_size;
 };
 
 struct limit {
@@ -57,39 +51,45 @@ struct limit {
 };
 
 struct plan {
-    uid_t uid;
-    gid_t gid;
-    uint32_t wall_ms;
-    uint32_t landlock_min;
+    uid_t uid, host_uid; /* inside, and what it is outside */
+    gid_t gid;           /* the same inside and outside */
+    uint32_t wall_ms, landlock_min;
     uint64_t root_bytes;
     const char *hostname, *cwd;
     char *argv[ARGS_MAX + 1], *envp[ARGS_MAX + 1];
     gid_t groups[GROUPS_MAX];
-    size_t argc, envc, group_count, limit_count, operation_count;
+    size_t argc, envc, group_count, limit_count, operation_count, filter_size;
     struct limit limits[RLIMITS_MAX];
     const uint8_t *filter;
-    size_t filter_size;
     struct operation operations[OPERATIONS_MAX];
 };
 
-/* Where refuse() reports; the one global, for every process of the launcher has exactly one. */
+#define report(...) (void)dprintf(report_fd, __VA_ARGS__) /* where nobody listens, the spawner sees it too */
+
+/* claw-launch.c. report_fd: a process speaks of one call at a time. */
 extern int report_fd;
+extern volatile int has_refused;
+_Noreturn void refuse(const char *step); /* report "refused STEP ERRNO" and end this process */
+long clone_process(uint64_t flags, int *pidfd, int cgroup);
+int write_at(int directory, const char *path, const char *text);
+int send_descriptor(int socket, int descriptor);
 
-/* Report "refused STEP ERRNO" and end this process. */
-_Noreturn void refuse(const char *step);
-void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* plan.c: looks at nothing but these bytes; 0, or -1 for what is not a plan */
+int plan_parse(struct plan *plan, uint8_t *bytes, size_t size);
 
-/* plan.c */
-void plan_read(struct plan *plan, int fd);
+/* root.c: in the spawner, in a builder, in a sandbox's init */
+int root_open(void); /* the /proc of all sandboxes */
+_Noreturn void root_build(const struct plan *plan, int proc);
+void root_finish(const struct plan *plan);
 
-/* root.c: in the sandbox's init, in this order. */
-void root_pin_sources(struct plan *plan);
-void root_build(struct plan *plan);
+/* inside.c */
+_Noreturn void run_init(const struct plan *plan, const int *streams, int go, uid_t init_uid);
 
-/* confine.c: in the worker, in this order. */
+/* confine.c: all but the first two only in the worker, in this order */
+void keep_capabilities(uint32_t these);
+void drop_bounding_set(void);
 void confine_limits(const struct plan *plan);
-void confine_capabilities(void);
-unsigned confine_landlock(const struct plan *plan);
+void confine_privileges(void);
+void confine_landlock(const struct plan *plan);
 void confine_seccomp(const struct plan *plan);
 unsigned landlock_abi(void);
-void drop_capabilities(void);

@@ -1,22 +1,16 @@
 /* Reads the plan: a header, then records of one shape, all little-endian.
  *
- *   header: magic[8] size:u32 uid:u32 gid:u32 wall_ms:u32 landlock_min:u32 zero:u32 root_bytes:u64
+ *   header: magic[8] size:u32 uid:u32 gid:u32 wall_ms:u32 landlock_min:u32 host_uid:u32 root_bytes:u64
  *   record: kind:u32 flags:u32 number:u64 a_size:u32 b_size:u32 a[a_size] b[b_size]
  *
- * Strings carry their NUL and no other. Whatever is not exactly so is refused: the plan comes from our own
- * service, but a fence that trusts its maker is half a fence.
+ * Strings carry their NUL and no other. Whatever is not exactly so is refused: the plan comes from our own service,
+ * but a fence that trusts its maker is half a fence.
  */
 #include "launch.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 struct header {
     char magic[8];
-    uint32_t size, uid, gid, wall_ms, landlock_min, zero;
+    uint32_t size, uid, gid, wall_ms, landlock_min, host_uid;
     uint64_t root_bytes;
 };
 
@@ -29,168 +23,132 @@ struct record {
 _Static_assert(sizeof(struct header) == 40, "the header has no padding");
 _Static_assert(sizeof(struct record) == 24, "a record has no padding");
 
-_Noreturn static void malformed(void) {
-    errno = EBADMSG;
-    refuse("plan");
-}
+enum form { NOTHING, BYTES, STRING, PATH };
 
-static char *string(uint8_t *bytes, size_t size) {
-    if (size == 0 || memchr(bytes, 0, size) != bytes + size - 1)
-        malformed();
-    return (char *)bytes;
-}
+static const struct {
+    enum form a, b;
+    uint32_t flags; /* those allowed */
+    int number;     /* is there one? */
+} SHAPES[] = {
+    [KIND_ARG] = {STRING, NOTHING, 0, 0},
+    [KIND_ENV] = {STRING, NOTHING, 0, 0},
+    [KIND_GROUP] = {NOTHING, NOTHING, 0, 1},
+    [KIND_RLIMIT] = {NOTHING, NOTHING, 15, 1},
+    [KIND_SECCOMP] = {BYTES, NOTHING, 0, 0},
+    [KIND_HOSTNAME] = {STRING, NOTHING, 0, 0},
+    [KIND_CWD] = {PATH, NOTHING, 0, 0},
+    [KIND_DIR] = {PATH, NOTHING, 07777, 0},
+    [KIND_FILE] = {PATH, BYTES, 07777, 0},
+    [KIND_LINK] = {PATH, STRING, 0, 0},
+    [KIND_BIND] = {PATH, PATH, MOUNT_WRITE | MOUNT_EXEC | MOUNT_DEV, 0},
+    [KIND_TMPFS] = {PATH, NOTHING, MOUNT_WRITE | MOUNT_EXEC, 1},
+    [KIND_PROC] = {PATH, NOTHING, 0, 0},
+    [KIND_ALLOW] = {PATH, NOTHING, ALLOW_ALL, 0},
+};
 
 /* Absolute, and made of plain names: no empty part, no "." and no "..". "/" alone is allowed. */
-static const char *clean_path(uint8_t *bytes, size_t size) {
-    const char *path = string(bytes, size);
+static int is_clean(const char *path, size_t size) {
     if (path[0] != '/' || size > 4096)
-        malformed();
-    if (path[1] == 0)
-        return path;
-    for (const char *part = path + 1;; part++) {
+        return 0;
+    for (const char *part = path + 1; path[1]; part++) {
         size_t length = strcspn(part, "/");
-        if (length == 0 || length > 255 || (length == 1 && part[0] == '.') ||
-            (length == 2 && part[0] == '.' && part[1] == '.'))
-            malformed();
+        if (length == 0 || length > 255 || (part[0] == '.' && (length == 1 || (length == 2 && part[1] == '.'))))
+            return 0;
         part += length;
         if (*part == 0)
-            return path;
+            break;
     }
+    return 1;
 }
 
-static void read_operation(struct plan *plan, const struct record *record, uint8_t *a, uint8_t *b) {
+static int fits(enum form form, const uint8_t *bytes, size_t size) {
+    if (form == NOTHING || form == BYTES)
+        return form == BYTES || size == 0;
+    if (size == 0 || memchr(bytes, 0, size) != bytes + size - 1)
+        return 0;
+    return form == STRING || is_clean((const char *)bytes, size);
+}
+
+static int read_operation(struct plan *plan, const struct operation *operation) {
     if (plan->operation_count == OPERATIONS_MAX)
-        malformed();
-    struct operation *operation = &plan->operations[plan->operation_count++];
-    operation->kind = record->kind;
-    operation->flags = record->flags;
-    operation->number = record->number;
-    operation->source = -1;
-    operation->path = clean_path(a, record->a_size);
-    uint32_t allowed = 0;
-    switch (record->kind) {
-    case KIND_DIR:
-        allowed = 07777;
-        break;
-    case KIND_FILE:
-        allowed = 07777;
-        operation->data = b;
-        operation->data_size = record->b_size;
-        break;
-    case KIND_LINK:
-        operation->text = string(b, record->b_size);
-        break;
-    case KIND_BIND:
-        allowed = MOUNT_WRITE | MOUNT_EXEC | MOUNT_DEV;
-        operation->text = clean_path(b, record->b_size);
-        break;
-    case KIND_TMPFS:
-        allowed = MOUNT_WRITE | MOUNT_EXEC;
-        break;
-    case KIND_ALLOW:
-        allowed = ALLOW_READ | ALLOW_WRITE | ALLOW_EXEC | ALLOW_IOCTL | ALLOW_LIST;
-        break;
-    default:
-        break;
+        return -1;
+    /* A root is made ahead, what is fresh for each call comes later: nothing of the one can lie in the other. */
+    for (size_t i = 0; i < plan->operation_count && operation->kind != KIND_ALLOW; i++) {
+        const struct operation *above = &plan->operations[i];
+        size_t length = strlen(above->path);
+        if ((above->kind == KIND_TMPFS || above->kind == KIND_PROC) && !strncmp(operation->path, above->path, length) &&
+            (operation->path[length] == '/' || operation->path[length] == 0))
+            return -1;
     }
-    if (record->flags & ~allowed || (record->number && record->kind != KIND_TMPFS))
-        malformed();
-    int has_b = record->kind == KIND_FILE || record->kind == KIND_LINK || record->kind == KIND_BIND;
-    if (!has_b && record->b_size)
-        malformed();
+    plan->operations[plan->operation_count++] = *operation;
+    return 0;
 }
 
-static void read_record(struct plan *plan, const struct record *record, uint8_t *a, uint8_t *b) {
-    if (record->kind >= KIND_DIR && record->kind <= KIND_ALLOW) {
-        read_operation(plan, record, a, b);
-        return;
-    }
-    int has_a = record->kind != KIND_GROUP && record->kind != KIND_RLIMIT;
-    if (record->b_size || (record->a_size == 0) == has_a || (record->flags && record->kind != KIND_RLIMIT))
-        malformed();
+static int read_record(struct plan *plan, const struct record *record, uint8_t *a, uint8_t *b) {
+    if (record->kind < KIND_ARG || record->kind > KIND_ALLOW || record->flags & ~SHAPES[record->kind].flags ||
+        (record->number && !SHAPES[record->kind].number) || !fits(SHAPES[record->kind].a, a, record->a_size) ||
+        !fits(SHAPES[record->kind].b, b, record->b_size))
+        return -1;
     switch (record->kind) {
     case KIND_ARG:
-        if (plan->argc == ARGS_MAX)
-            malformed();
-        plan->argv[plan->argc++] = string(a, record->a_size);
-        break;
+        return plan->argc == ARGS_MAX ? -1 : (plan->argv[plan->argc++] = (char *)a, 0);
     case KIND_ENV:
-        if (plan->envc == ARGS_MAX)
-            malformed();
-        plan->envp[plan->envc++] = string(a, record->a_size);
-        break;
+        return plan->envc == ARGS_MAX ? -1 : (plan->envp[plan->envc++] = (char *)a, 0);
     case KIND_GROUP:
         if (plan->group_count == GROUPS_MAX || record->number == 0 || record->number >= UINT32_MAX)
-            malformed();
+            return -1;
         plan->groups[plan->group_count++] = (gid_t)record->number;
-        break;
+        return 0;
     case KIND_RLIMIT:
-        if (plan->limit_count == RLIMITS_MAX || record->flags > 15)
-            malformed();
+        if (plan->limit_count == RLIMITS_MAX)
+            return -1;
         plan->limits[plan->limit_count++] = (struct limit){(int)record->flags, record->number};
-        break;
+        return 0;
     case KIND_SECCOMP:
-        if (plan->filter || record->a_size % 8 || record->a_size > FILTER_MAX * 8)
-            malformed();
+        if (plan->filter || !record->a_size || record->a_size % 8 || record->a_size > FILTER_MAX * 8)
+            return -1;
         plan->filter = a;
         plan->filter_size = record->a_size;
-        break;
+        return 0;
     case KIND_HOSTNAME:
-        if (plan->hostname || record->a_size > 65)
-            malformed();
-        plan->hostname = string(a, record->a_size);
-        break;
+        return plan->hostname || record->a_size > 65 ? -1 : (plan->hostname = (char *)a, 0);
     case KIND_CWD:
-        if (plan->cwd)
-            malformed();
-        plan->cwd = clean_path(a, record->a_size);
-        break;
+        return plan->cwd ? -1 : (plan->cwd = (char *)a, 0);
     default:
-        malformed();
+        return read_operation(plan, &(struct operation){record->kind, record->flags, record->number, (char *)a,
+                                                        (char *)b, record->b_size});
     }
 }
 
-void plan_read(struct plan *plan, int fd) {
-    struct stat status;
-    if (fstat(fd, &status))
-        refuse("plan");
-    if (status.st_size < (off_t)sizeof(struct header) || status.st_size > PLAN_BYTES_MAX)
-        malformed();
-    size_t size = (size_t)status.st_size;
-    uint8_t *bytes = malloc(size);
-    if (!bytes)
-        refuse("plan");
-    for (size_t done = 0; done < size;) {
-        ssize_t got = pread(fd, bytes + done, size - done, (off_t)done);
-        if (got < 0)
-            refuse("plan");
-        if (got == 0)
-            malformed();
-        done += (size_t)got;
-    }
+#define IS_ID(id) ((id) != 0 && (id) != UINT32_MAX) /* 0 is never the id of a sandbox */
+
+int plan_parse(struct plan *plan, uint8_t *bytes, size_t size) {
     struct header header;
+    if (size < sizeof header || size > PLAN_BYTES_MAX)
+        return -1;
     memcpy(&header, bytes, sizeof header);
-    /* uid and gid 0 are never the ids of a sandbox. */
-    if (memcmp(header.magic, PLAN_MAGIC, 8) || header.size != size || header.zero || !header.uid ||
-        !header.gid || header.uid == UINT32_MAX || header.gid == UINT32_MAX || !header.wall_ms ||
-        header.wall_ms > INT32_MAX || !header.root_bytes)
-        malformed();
-    plan->uid = header.uid;
-    plan->gid = header.gid;
-    plan->wall_ms = header.wall_ms;
-    plan->landlock_min = header.landlock_min;
-    plan->root_bytes = header.root_bytes;
+    if (memcmp(header.magic, PLAN_MAGIC, 8) || header.size != size || !IS_ID(header.uid) || !IS_ID(header.gid) ||
+        !IS_ID(header.host_uid) || !header.wall_ms || header.wall_ms > INT32_MAX || !header.root_bytes)
+        return -1;
+    *plan = (struct plan){
+        .uid = header.uid,
+        .host_uid = header.host_uid,
+        .gid = header.gid,
+        .wall_ms = header.wall_ms,
+        .landlock_min = header.landlock_min,
+        .root_bytes = header.root_bytes,
+    };
     for (size_t at = sizeof header; at < size;) {
         struct record record;
         if (size - at < sizeof record)
-            malformed();
+            return -1;
         memcpy(&record, bytes + at, sizeof record);
         at += sizeof record;
         if (record.a_size > size - at || record.b_size > size - at - record.a_size)
-            malformed();
-        read_record(plan, &record, bytes + at, bytes + at + record.a_size);
+            return -1;
+        if (read_record(plan, &record, bytes + at, bytes + at + record.a_size))
+            return -1;
         at += record.a_size + record.b_size;
     }
-    if (!plan->argc || !plan->filter || !plan->hostname || !plan->cwd || plan->argv[0][0] != '/')
-        malformed();
+    return plan->argc && plan->filter && plan->hostname && plan->cwd && plan->argv[0][0] == '/' ? 0 : -1;
 }

@@ -1,68 +1,55 @@
-/* Builds the sandbox's root: a fresh tmpfs with what the plan lists, then pivot_root. Runs in its init. */
+/* The sandbox's root. What is the same from call to call is a read-only tree, built once, as a mount namespace that
+ * the isolator keeps: a sandbox's own begins as its copy. What must be fresh, /proc and the memory file systems, is
+ * mounted for each call.
+ */
 #define _GNU_SOURCE
 #include "launch.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/mount.h>
-#include <stdio.h>
-#include <string.h>
+#include <linux/sched.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/wait.h>
 
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
 #endif
+/* Where to stand while a root is built: any directory that no plan names, for it is covered then, for us alone. */
+#define STAND "/sys"
 
-/* Open a path below `from` without following a link anywhere on the way: neither a user's home nor a race
- * outside can lead us elsewhere. Not openat2, which the unit's RestrictSUIDSGID= blocks. */
-static int walk(int from, const char *path, int parent_only, const char **last) {
-    int at = openat(from, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    for (const char *part = path + 1; at >= 0 && *part;) {
-        size_t length = strcspn(part, "/");
-        if (parent_only && !part[length]) {
-            *last = part;
-            return at;
-        }
-        char name[256];
-        memcpy(name, part, length);
-        name[length] = 0;
+static int outside; /* the mount namespace we came with */
+
+static int directory(const char *path) {
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Open a path without following a link anywhere on the way: neither a user's home nor a race outside can lead us
+ * elsewhere. Not openat2, which the unit's RestrictSUIDSGID= blocks. */
+static int walk(const char *path) {
+    int at = directory("/");
+    while (at >= 0 && *++path) {
+        size_t length = strcspn(path, "/");
+        char name[256] = "";
+        memcpy(name, path, length);
         int next = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        struct stat status;
-        if (next >= 0 && (fstat(next, &status) || S_ISLNK(status.st_mode))) {
-            close(next);
-            next = -1;
+        struct stat found;
+        if (next >= 0 && (fstat(next, &found) || S_ISLNK(found.st_mode))) {
             errno = ELOOP;
+            refuse("bind-source");
         }
-        int saved = errno;
+        if (next < 0)
+            refuse("bind-source");
         close(at);
-        errno = saved;
         at = next;
-        part += length + (part[length] == '/');
+        path += length - (path[length] == 0);
     }
     return at;
 }
 
-void root_pin_sources(struct plan *plan) {
-    int outside = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (outside < 0)
-        refuse("bind-source");
-    for (size_t i = 0; i < plan->operation_count; i++) {
-        struct operation *operation = &plan->operations[i];
-        if (operation->kind != KIND_BIND)
-            continue;
-        operation->source = walk(outside, operation->text, 0, NULL);
-        if (operation->source < 0)
-            refuse("bind-source");
-    }
-    close(outside);
-}
-
-static void set_attributes(int fd, const char *path, unsigned flags, uint64_t set, const char *step) {
+static void set_attributes(int tree, unsigned flags, uint64_t set, const char *step) {
     struct mount_attr attributes = {.attr_set = set, .propagation = MS_PRIVATE};
-    if (syscall(SYS_mount_setattr, fd, path, flags, &attributes, sizeof attributes))
+    if (syscall(SYS_mount_setattr, tree, "", flags | AT_EMPTY_PATH, &attributes, sizeof attributes))
         refuse(step);
 }
 
@@ -71,112 +58,132 @@ static uint64_t attributes_of(uint32_t flags) {
            (flags & MOUNT_EXEC ? 0 : MOUNT_ATTR_NOEXEC) | (flags & MOUNT_DEV ? 0 : MOUNT_ATTR_NODEV);
 }
 
-static void attach(int tree, int root, const char *path, const char *step) {
-    int target = walk(root, path, 0, NULL);
-    if (target < 0)
+static void attach(int tree, const char *path, const char *step) {
+    if (syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH))
         refuse(step);
-    if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
-        refuse(step);
-    close(target);
     close(tree);
 }
 
-static int new_file_system(const char *type, const char *const options[][2], uint64_t attributes, const char *step) {
-    int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
-    if (context < 0)
-        refuse(step);
-    for (size_t i = 0; options && options[i][0]; i++)
-        if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0))
-            refuse(step);
-    if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
-        refuse(step);
-    int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+static int clone_tree(int source, const char *step) {
+    /* Recursive, for the kernel refuses to uncover what a mount below hides; so are the attributes set on it. */
+    unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    int tree = (int)syscall(SYS_open_tree, source, "", flags);
     if (tree < 0)
         refuse(step);
+    close(source);
+    return tree;
+}
+
+static int new_file_system(const char *type, const char *const options[][2], uint64_t attributes) {
+    int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+    for (size_t i = 0; options && options[i][0]; i++)
+        if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0))
+            refuse(type);
+    if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+        refuse(type);
+    int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+    if (tree < 0)
+        refuse(type);
     close(context);
     return tree;
 }
 
-static int new_tmpfs(uint64_t bytes, const char *mode, uint64_t attributes) {
-    char size[32], inodes[32];
+static int new_tmpfs(uint64_t bytes, const char *mode, uid_t uid, gid_t gid, uint64_t attributes) {
+    char size[32], inodes[32], user[16], group[16];
     snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
     /* One inode for each 4 KiB: a flood of empty files ends where a flood of bytes does. */
     snprintf(inodes, sizeof inodes, "%llu", (unsigned long long)(bytes / 4096 + 64));
-    const char *const options[][2] = {{"size", size}, {"nr_inodes", inodes}, {"mode", mode}, {NULL, NULL}};
-    return new_file_system("tmpfs", options, attributes, "tmpfs");
+    snprintf(user, sizeof user, "%u", uid);
+    snprintf(group, sizeof group, "%u", gid);
+    const char *const options[][2] = {{"size", size}, {"nr_inodes", inodes}, {"mode", mode},
+                                      {"uid", user},  {"gid", group},        {NULL, NULL}};
+    return new_file_system("tmpfs", options, attributes);
 }
 
-static void write_file(int parent, const char *name, const struct operation *operation) {
-    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, operation->flags);
-    if (fd < 0)
+static void write_file(const struct operation *operation) {
+    int fd = open(operation->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, operation->flags);
+    if (fd < 0 || write(fd, operation->text, operation->text_size) != (ssize_t)operation->text_size)
         refuse("file");
-    for (size_t done = 0; done < operation->data_size;) {
-        ssize_t written = write(fd, operation->data + done, operation->data_size - done);
-        if (written <= 0)
-            refuse("file");
-        done += (size_t)written;
-    }
     close(fd);
 }
 
-static void carry_out(const struct operation *operation, int root) {
-    const char *name = NULL;
-    int tree, parent = -1;
-    if (operation->kind == KIND_DIR || operation->kind == KIND_FILE || operation->kind == KIND_LINK) {
-        parent = walk(root, operation->path, 1, &name);
-        if (parent < 0 || !name)
-            refuse("root");
-    }
+/* In a builder, with the new root as our own: a link in it leads nowhere else. */
+static void carry_out(const struct operation *operation, int tree) {
     switch (operation->kind) {
     case KIND_DIR:
-        if (mkdirat(parent, name, operation->flags))
+        if (mkdir(operation->path, operation->flags))
             refuse("dir");
         break;
     case KIND_FILE:
-        write_file(parent, name, operation);
+        write_file(operation);
         break;
     case KIND_LINK:
-        if (symlinkat(operation->text, parent, name))
+        if (symlink(operation->text, operation->path))
             refuse("link");
         break;
     case KIND_BIND:
-        /* Recursive, for the kernel refuses to uncover what a mount below hides; so are the attributes. */
-        tree = (int)syscall(SYS_open_tree, operation->source, "",
-                            AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        if (tree < 0)
-            refuse("bind");
-        set_attributes(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attributes_of(operation->flags), "bind");
-        attach(tree, root, operation->path, "bind");
-        close(operation->source);
-        break;
-    case KIND_TMPFS:
-        attach(new_tmpfs(operation->number, "1777", attributes_of(operation->flags)), root, operation->path, "tmpfs");
-        break;
     case KIND_PROC:
-        tree = new_file_system("proc", NULL, attributes_of(0), "proc");
-        attach(tree, root, operation->path, "proc");
+        attach(tree, operation->path, operation->kind == KIND_BIND ? "bind" : "proc");
         break;
     default:
         break;
     }
-    if (parent >= 0)
-        close(parent);
 }
 
-void root_build(struct plan *plan) {
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-        refuse("propagation");
-    /* Any directory will do as the place to stand; it is covered only in this mount namespace. */
-    int host_tmp = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int tree = new_tmpfs(plan->root_bytes, "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    if (host_tmp < 0 ||
-        syscall(SYS_move_mount, tree, "", host_tmp, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
-        refuse("root");
-    close(host_tmp);
-    for (size_t i = 0; i < plan->operation_count; i++)
-        carry_out(&plan->operations[i], tree);
-    set_attributes(tree, "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY, "root-read-only");
-    if (fchdir(tree) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+/* A process's only task: to build a root as its mount namespace, and to hand that over. */
+_Noreturn void root_build(const struct plan *plan, int proc) {
+    static int trees[OPERATIONS_MAX];
+    if (setns(outside, CLONE_NEWNS) || unshare(CLONE_NEWNS))
+        refuse("mount-namespace");
+    int namespace = openat(proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    for (size_t i = 0; i < plan->operation_count; i++) {
+        const struct operation *operation = &plan->operations[i];
+        if (operation->kind == KIND_BIND) {
+            trees[i] = clone_tree(walk(operation->text), "bind");
+            set_attributes(trees[i], AT_RECURSIVE, attributes_of(operation->flags), "bind");
+        } else if (operation->kind == KIND_PROC) {
+            trees[i] = clone_tree(directory(STAND), "proc");
+        }
+    }
+    attach(new_tmpfs(plan->root_bytes, "0755", geteuid(), getegid(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV), STAND,
+           "root");
+    if (chdir(STAND) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
         refuse("pivot-root");
-    close(tree);
+    for (size_t i = 0; i < plan->operation_count; i++)
+        carry_out(&plan->operations[i], trees[i]);
+    set_attributes(directory("/"), 0, MOUNT_ATTR_RDONLY, "root-read-only");
+    if (namespace < 0 || send_descriptor(report_fd, namespace))
+        refuse("root");
+    _exit(0);
+}
+
+/* The kernel lets a user namespace mount its /proc only where a whole one shows already. So every root has one that
+ * shows no process, of a pid namespace that has ended; each sandbox's own covers it. */
+int root_open(void) {
+    int status = 0, proc = new_file_system("proc", NULL, attributes_of(MOUNT_WRITE));
+    long pid = clone_process(CLONE_NEWPID | CLONE_FILES, NULL, -1);
+    if (pid == 0)
+        _exit(new_file_system("proc", NULL, attributes_of(MOUNT_WRITE)));
+    outside = openat(proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (pid < 0 || outside < 0 || waitpid((pid_t)pid, &status, 0) != pid || !WIFEXITED(status))
+        refuse("proc");
+    attach(WEXITSTATUS(status), STAND, "proc");
+    return proc;
+}
+
+/* In a sandbox's init, which owns its namespaces: what is fresh for each call. */
+void root_finish(const struct plan *plan) {
+    for (size_t i = 0; i < plan->operation_count; i++) {
+        const struct operation *operation = &plan->operations[i];
+        if (operation->kind == KIND_TMPFS) {
+            uint64_t attributes = attributes_of(operation->flags);
+            attach(new_tmpfs(operation->number, "1777", plan->uid, plan->gid, attributes), operation->path, "tmpfs");
+        } else if (operation->kind == KIND_PROC) {
+            int tree = new_file_system("proc", NULL, attributes_of(MOUNT_WRITE));
+            if (write_at(tree, "sys/user/max_user_namespaces", "0"))
+                refuse("user-namespaces");
+            set_attributes(tree, 0, MOUNT_ATTR_RDONLY, "proc");
+            attach(tree, operation->path, "proc");
+        }
+    }
 }
