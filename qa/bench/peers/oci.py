@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import platform
+import resource
 from pathlib import Path, PurePosixPath
 from typing import Any
 

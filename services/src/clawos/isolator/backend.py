@@ -7,14 +7,14 @@ from clawos.isolator.cgroup import Cgroups
 from clawos.isolator.config import Config
 from clawos.isolator.ids import host_ids
 from clawos.isolator.launcher import Launcher
-from clawos.isolator.ports import Sandbox
+from clawos.isolator.ports import Network, Sandbox
 
 
-async def choose(config: Config, cgroups: Cgroups | None) -> Sandbox:
+async def choose(config: Config, cgroups: Cgroups | None, network: Network | None = None) -> Sandbox:
     """The backend that the configuration names. Raises SandboxRefused if it cannot work here."""
     ids = host_ids(config)
     if config.backend == "launcher":
-        return Launcher(config.launcher, cgroups, ids)
+        return Launcher(config.launcher, cgroups, ids, network)
     bubblewrap = Bubblewrap(config.bubblewrap, config.confine, cgroups, ids)
     await bubblewrap.check()
     return bubblewrap

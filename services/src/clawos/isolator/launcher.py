@@ -19,8 +19,9 @@ from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Plan
-from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.ports import Network, Outcome, Streams
 from clawos.isolator.roots import Roots
+from clawos.isolator.ways import Ways
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
@@ -29,7 +30,7 @@ _START_TIMEOUT_S = 60
 _STDERR = 2
 _REPORT_BYTES = 256
 # The launcher ends a builder after 5 s itself.
-_BUILD_TIMEOUT_S = 15
+_ANSWER_TIMEOUT_S = 15
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
 
 
@@ -146,7 +147,13 @@ class Launcher:
     launcher that ends takes its sandboxes along; the next call starts another.
     """
 
-    def __init__(self, program: Path, cgroups: Cgroups | None, ids: HostIds | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        cgroups: Cgroups | None,
+        ids: HostIds | None = None,
+        network: Network | None = None,
+    ) -> None:
         """`cgroups` None is for unit tests on machines without controllers; `__main__` never passes it."""
         self._program = program
         self._cgroups = cgroups
@@ -155,6 +162,8 @@ class Launcher:
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._roots: Roots | None = None
+        self._network = network
+        self._ways: Ways | None = None
         self._starting = asyncio.Lock()
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> LaunchedSandbox:
@@ -186,6 +195,9 @@ class Launcher:
         if self._roots is not None:
             self._roots.close()
             self._roots = None
+        if self._ways is not None:
+            await self._ways.close()
+            self._ways = None
         if self._process is not None:
             await self._process.wait()
 
@@ -196,39 +208,61 @@ class Launcher:
             ours.callback(os.close, root)
             plan_fd = sealed(encode(plan, uid))
             ours.callback(os.close, plan_fd)
+            network = await self._way(plan)
+            for fd in network:
+                ours.callback(os.close, fd)
             end, theirs = socket.socketpair()
             with theirs, contextlib.ExitStack() as on_failure:
                 on_failure.callback(end.close)
                 fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
-                self._send([*fds, leaf.fd] if leaf else fds)
+                self._send([*fds, *([leaf.fd] if leaf else []), *network])
                 reports, status = await asyncio.open_connection(sock=end)
                 on_failure.pop_all()
         return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self.uids.give_back(plan, uid))
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
+        plan_fd = sealed(encode(plan))
+        try:
+            (root,) = await self._ask("root", 1, plan_fd)
+        finally:
+            os.close(plan_fd)
+        return root
+
+    async def _lend(self) -> tuple[int, int]:
+        """A network namespace of the launcher's and a route socket in it. Raises SandboxRefused, OSError."""
+        network, route = await self._ask("network", 2)
+        return network, route
+
+    async def _way(self, plan: Plan) -> tuple[int, ...]:
+        """The plan's network namespace, if it is to be another than an empty one of the launcher's own."""
+        if plan.proxy is None:
+            return ()
+        assert self._ways is not None, "a plan has a proxy where there is a network room"
+        return (await self._ways.take(plan.proxy),)
+
+    async def _ask(self, step: str, count: int, *fds: int) -> list[int]:
+        """Have the launcher make something: descriptors. Raises SandboxRefused, OSError."""
         ours, theirs = socket.socketpair()
         with ours:
-            ours.settimeout(_BUILD_TIMEOUT_S)
+            ours.settimeout(_ANSWER_TIMEOUT_S)
             with theirs:
-                plan_fd = sealed(encode(plan))
-                try:
-                    self._send([plan_fd, theirs.fileno()])
-                finally:
-                    os.close(plan_fd)
+                self._send([*fds, theirs.fileno()])
             try:
-                said, fds, _, _ = await asyncio.to_thread(
-                    socket.recv_fds, ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+                said, made, _, _ = await asyncio.to_thread(
+                    socket.recv_fds, ours, _REPORT_BYTES, count, socket.MSG_CMSG_CLOEXEC
                 )
             except TimeoutError:
                 self._give_up()
                 raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
-        if fds:
-            return fds[0]
+        if len(made) == count:
+            return made
+        for fd in made:
+            os.close(fd)
         report = decode_report(said.decode().partition("\n")[0]) if said else None
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
-        raise SandboxRefused("root", "the launcher ended without a word")
+        raise SandboxRefused(step, "the launcher ended without a word")
 
     def _send(self, fds: list[int]) -> None:
         """Raises OSError, and then there is no launcher any more."""
@@ -246,6 +280,7 @@ class Launcher:
                 await self.close()
                 self._process, self._control = await self._spawn()
                 self._roots = Roots(self._build)
+                self._ways = Ways(self._lend, self._network) if self._network else None
             return self._roots
 
     def _has_ended(self) -> bool:

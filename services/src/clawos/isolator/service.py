@@ -13,15 +13,15 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clawos.core.errors import Busy
+from clawos.core.errors import Busy, Unavailable
 from clawos.core.parse import Record
 from clawos.core.stream import StreamClosed, Writer
 from clawos.isolator import relay
-from clawos.isolator.errors import SandboxRefused, SpecInvalid
+from clawos.isolator.errors import EgressRefused, SandboxRefused, SpecInvalid
 from clawos.isolator.feed import Feed
 from clawos.isolator.plan import NAMESPACES, Plan
 from clawos.isolator.planner import Planner
-from clawos.isolator.ports import Machine, Outcome, Running, Sandbox, Streams
+from clawos.isolator.ports import Machine, Network, Outcome, Running, Sandbox, Streams
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.spec import Spec, parse
 from clawos.isolator.wasm import ends, options
@@ -82,13 +82,21 @@ class Handle:
 
 class Isolator:
     def __init__(
-        self, planner: Planner, sandbox: Sandbox, machine: Machine, queue: FairQueue, drain_s: float
+        self,
+        planner: Planner,
+        sandbox: Sandbox,
+        machine: Machine,
+        queue: FairQueue,
+        drain_s: float,
+        network: Network | None = None,
     ) -> None:
+        """`network` None: there is nobody who links a sandbox to the egress service."""
         self._planner = planner
         self._sandbox = sandbox
         self._machine = machine
         self._queue = queue
         self._drain_s = drain_s
+        self._network = network
         self._calls: dict[str, Call] = {}
         self._starting: dict[str, set[asyncio.Task[Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,10 +106,10 @@ class Isolator:
         """Start a call for `owner`. Takes stdin over. Raises SpecInvalid, SandboxRefused, Busy."""
         with contextlib.ExitStack() as unclaimed:
             unclaimed.callback(os.close, stdin)
-            spec, plan = self._parsed(text)
             if self._closing:
                 raise Busy("the isolator is stopping", "try again in a moment")
             with self._is_starting(owner):
+                spec, plan = await self._parsed(text)
                 user = spec.home_owner or 0
                 await self._queue.enter(user)
                 try:
@@ -111,14 +119,22 @@ class Isolator:
                     self._queue.leave(user)
                     raise
 
-    def _parsed(self, text: str) -> tuple[Spec, Plan]:
+    async def _parsed(self, text: str) -> tuple[Spec, Plan]:
         try:
-            spec = parse(text)
-            return spec, self._planner.plan(spec)
+            return await self._planned(text)
         except (SpecInvalid, SandboxRefused) as error:
             step = error.step if isinstance(error, SandboxRefused) else "spec"
             log.warning("refused: %s", error.message, extra={"CLAWOS_LIMIT": f"refused:{step}"})
             raise
+
+    async def _planned(self, text: str) -> tuple[Spec, Plan]:
+        spec = parse(text)
+        proxy = None
+        if spec.network == "egress":
+            if self._network is None:
+                raise EgressRefused(Unavailable("nothing leads out of this machine"))
+            proxy = await self._network.proxy()
+        return spec, self._planner.plan(spec, proxy)
 
     async def cancel(self, call_id: str, owner: str) -> None:
         """End a call; a call that is over, or another owner's, is left in peace."""
@@ -134,9 +150,10 @@ class Isolator:
             if call.owner == owner:
                 call.cancel()
 
-    def plan(self, text: str) -> dict[str, Any]:
-        """What `run` would do. Raises SpecInvalid."""
-        return self._planner.plan(parse(text)).describe()
+    async def plan(self, text: str) -> dict[str, Any]:
+        """What `run` would do. Raises SpecInvalid, SandboxRefused."""
+        _, plan = await self._planned(text)
+        return plan.describe()
 
     def status(self) -> dict[str, Any]:
         return {

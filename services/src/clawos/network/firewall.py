@@ -6,9 +6,11 @@ rules say the same from another corner of the kernel.
 
 from __future__ import annotations
 
-import os
+import asyncio
+import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from clawos.core import run
@@ -20,7 +22,10 @@ _TIMEOUT_S = 60
 _NETLINK_NETFILTER = 12
 _GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 _NEWGEN = 10 << 8 | 15
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_NFTABLES_CHANGES = 7  # NFNLGRP_NFTABLES
 _REQUEST = 1
+_ANSWER_BYTES = 65536
 _HEADERS = struct.Struct("=IHHIIBBH")
 """struct nlmsghdr and struct nfgenmsg"""
 _GEN_ID = struct.Struct(">4xI")
@@ -50,16 +55,37 @@ table inet {TABLE} {{
 """  # noqa: E501 # as nft has it: a rule is a line
 
 
+def _netfilter() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    made.bind((0, 0))  # what has no address of its own yet is passed over when changes are told
+    return made
+
+
 class Nftables:
     def __init__(self, nft: Path) -> None:
         self._nft = nft
-        self._netlink = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-        )
+        self._netlink, self._told = _netfilter(), _netfilter()
         self._loaded: int | None = None
 
     def close(self) -> None:
         self._netlink.close()
+        asyncio.get_running_loop().remove_reader(self._told)
+        self._told.close()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call back when the rules are not those any more: at once, and for every further change."""
+        self._told.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_CHANGES)
+        asyncio.get_running_loop().add_reader(self._told, self._look, changed)
+
+    def _look(self, changed: Callable[[], None]) -> None:
+        # What is told does not count, and may be more than was kept; what is so now does.
+        with contextlib.suppress(OSError):
+            while self._told.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT):
+                pass
+        try:
+            self.check()
+        except FirewallChanged:
+            changed()
 
     async def load(self, proxy: str, port: int) -> None:
         await run.run([self._nft, rules(proxy, port)], timeout_s=_TIMEOUT_S)
@@ -78,7 +104,7 @@ class Nftables:
         """None where the kernel's answer is none."""
         message = _HEADERS.pack(_HEADERS.size, _GETGEN, _REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0)
         self._netlink.sendto(message, socket.MSG_DONTWAIT, (0, 0))
-        answer = self._netlink.recv(os.sysconf("SC_PAGE_SIZE"), socket.MSG_DONTWAIT)
+        answer = self._netlink.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)
         if len(answer) < _HEADERS.size + _GEN_ID.size or _HEADERS.unpack_from(answer)[1] != _NEWGEN:
             return None
         number: int = _GEN_ID.unpack_from(answer, _HEADERS.size)[0]

@@ -6,7 +6,6 @@ to the one address at the other end, and the proxy's address is the loopback's. 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -36,10 +35,12 @@ class Links:
     def __init__(self) -> None:
         self._route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
 
-    def open(self, proxy: str) -> None:
+    def clear(self) -> None:
         for name in self.names():
-            if name.startswith(NAME_PREFIX):  # of an earlier run: nobody knows how far it came
-                send(self._route, [_remove(name)])
+            if name.startswith(NAME_PREFIX):
+                self._remove(name)
+
+    def open(self, proxy: str) -> None:
         send(self._route, [_raise(_LOOPBACK), _address(_LOOPBACK, proxy, _SCOPE_HOST)])
 
     def close(self) -> None:
@@ -54,8 +55,14 @@ class Links:
             try:
                 self._finish(link, proxy, inside, program)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    send(self._route, [_remove(link.name)])
+                self._remove(link.name)
+                raise
+
+    def _remove(self, name: str) -> None:
+        try:
+            send(self._route, [_remove(name)])
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # it ended by itself
                 raise
 
     def _make(self, link: Link, namespace: int) -> None:

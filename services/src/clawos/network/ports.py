@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ class Segment(Protocol):
     def close(self) -> None: ...
 
     def open(self, proxy: str) -> None:
-        """Give the segment the proxy's address, and remove what an earlier run left. Raises OSError."""
+        """Give the segment the proxy's address. Raises OSError."""
+        ...
+
+    def clear(self) -> None:
+        """Remove all links, whosever sandboxes' they are. Raises OSError."""
         ...
 
     def names(self) -> AbstractSet[str]:
@@ -51,6 +56,10 @@ class Firewall(Protocol):
 
     async def load(self, proxy: str, port: int) -> None:
         """Put the rules in force. Raises CommandFailed, OSError."""
+        ...
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call back, from the event loop, when the rules are not those any more."""
         ...
 
     def check(self) -> None:

@@ -46,8 +46,10 @@ class Network:
 
     async def open(self) -> None:
         """Before the first sandbox. Raises CommandFailed, OSError: without rules there is no service."""
+        self._segment.clear()  # of an earlier run: nobody knows how far it came, and under which program
         self._segment.open(self._config.proxy)
         await self._firewall.load(self._config.proxy, self._config.port)
+        self._firewall.watch(self._shut)
 
     def attach(self, route: int, uid: int) -> Attached:
         """Attach the namespace of a route socket that the caller, `uid`, has opened in it.
@@ -81,6 +83,11 @@ class Network:
         """Links stay while their sandboxes do, or the namespace: systemd ends it with the last unit in it."""
         self._segment.close()
         self._firewall.close()
+
+    def _shut(self) -> None:
+        """Who is in is not better guarded than who comes: nothing leads out of any sandbox any more."""
+        log.error("the rules were changed: all links are removed", extra={"CLAWOS_LIMIT": "firewall"})
+        self._segment.clear()
 
     def _link(self, slot: int) -> Link:
         return Link(slot, str(self._config.range[slot]))

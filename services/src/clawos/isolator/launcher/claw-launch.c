@@ -1,8 +1,11 @@
 /* claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID [--test-without-cgroup]
  *
  * Runs sandboxes. A request is a message on CONTROL_FD, a SOCK_SEQPACKET socket, with descriptors:
+ *   status                                           a network namespace and a route socket in it come back
  *   plan status                                      make the plan's root; it comes back over status
  *   plan status stdin stdout stderr root cgroup      run the plan; cgroup is the leaf that it starts in
+ *   … network                                        the same in a network namespace that came back, for a plan that
+ *                                                    connects; each is for one sandbox
  * The plan is a sealed memfd, status a socket. What happens is told there:
  *   refused STEP ERRNO      a part could not be set up; nothing of the program ran
  *   started LANDLOCK_ABI    the program runs, all fences up
@@ -20,6 +23,7 @@
 
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -43,7 +47,7 @@
 #define IN_SANDBOX (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 #define CAPABILITIES (1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_KILL | 1 << CAP_SYS_CHROOT | 1 << CAP_SYS_ADMIN)
 
-enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, DESCRIPTORS };
+enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, NETWORK, DESCRIPTORS };
 
 static struct call {
     pid_t pid;
@@ -93,13 +97,13 @@ union control {
     char bytes[CMSG_SPACE(DESCRIPTORS * sizeof(int))];
 };
 
-int send_descriptor(int socket, int descriptor) {
+int send_descriptors(int socket, const int *descriptors, size_t count) {
     union control control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
     struct iovec word = {(char[]){'\n'}, 1};
     struct msghdr message = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = &control};
-    control.header.cmsg_len = (socklen_t)CMSG_LEN(sizeof descriptor);
-    message.msg_controllen = (socklen_t)CMSG_SPACE(sizeof descriptor);
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *descriptors);
+    message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof *descriptors);
+    memcpy(CMSG_DATA(&control.header), descriptors, count * sizeof *descriptors);
     return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
@@ -138,7 +142,7 @@ static void open_pool(void) {
     pool = pair[0];
     while (filler == 0) {
         if (unshare(CLONE_NEWNET) || (network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC)) < 0 ||
-            send_descriptor(pair[1], network))
+            send_descriptors(pair[1], &network, 1))
             _exit(1);
         close(network);
     }
@@ -161,17 +165,32 @@ static int write_ids(pid_t pid, const struct plan *plan) {
     return failed;
 }
 
+/* A network namespace to be linked to something outside, and the socket by which whoever may configures its end: that
+ * one needs not enter it, and we need no capability for it. */
+static void lend_network(void) {
+    int lent[DESCRIPTORS] = {-1, -1};
+    if (receive_descriptors(pool, lent) != 1 || setns(lent[0], CLONE_NEWNET) ||
+        (lent[1] = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)) < 0 ||
+        send_descriptors(report_fd, lent, 2))
+        decline("network");
+    if (setns(own_network, CLONE_NEWNET))
+        refuse("network");
+    close(lent[0]);
+    close(lent[1]);
+}
+
 /* From a plan to a process that goes on by itself; 0, or -1 after having told why not. */
-static int start(struct call *call, const struct plan *plan, const int *given, int cgroup) {
-    int go[2], network[DESCRIPTORS] = {-1};
+static int start(struct call *call, const struct plan *plan, const int *given, int cgroup, int linked) {
+    int go[2], network[DESCRIPTORS] = {linked};
     if (setns(given[ROOT], CLONE_NEWNS))
         return decline("root");
     /* Before the sandbox's user namespace, where the groups cannot be named any more. */
     if (setgroups(plan->group_count, plan->groups))
         return decline("groups");
-    if (receive_descriptors(pool, network) != 1 || setns(network[0], CLONE_NEWNET))
+    if ((linked < 0 && receive_descriptors(pool, network) != 1) || setns(network[0], CLONE_NEWNET))
         return decline("network");
-    close(network[0]);
+    if (linked < 0)
+        close(network[0]);
     if (pipe2(go, O_CLOEXEC))
         return decline("pipe");
     call->pid = (pid_t)clone_process(IN_SANDBOX, &call->pidfd, cgroup);
@@ -204,21 +223,26 @@ static void serve(const int *given, int count) {
     struct stat found = {0};
     uint8_t *bytes = MAP_FAILED;
     struct call *call = &calls[call_count];
-    int is_build = count == STREAMS, goes_on = 0;
-    report_fd = count > STATUS ? given[STATUS] : -1;
+    int is_build = count == STREAMS, is_lend = count == STATUS, goes_on = 0, linked = CGROUP + needs_cgroup;
+    report_fd = count > STATUS ? given[STATUS] : is_lend ? given[0] : -1;
     /* Sealed: what is checked is what is used. */
     if (count > STATUS && fcntl(given[PLAN], F_GET_SEALS) == SEALS && !fstat(given[PLAN], &found) && found.st_size)
         bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, given[PLAN], 0);
     errno = EBADMSG;
-    if (call_count == CALLS_MAX || (!is_build && count != CGROUP + needs_cgroup)) {
+    if (is_lend) {
+        lend_network();
+    } else if (call_count == CALLS_MAX || (!is_build && count != linked && count != linked + 1)) {
         decline("request");
     } else if (bytes == MAP_FAILED || plan_parse(&plan, bytes, (size_t)found.st_size)) {
         decline("plan");
+    } else if (!is_build && count != linked + (plan.connect_port != 0)) {
+        decline("request"); /* where a plan connects it needs a way, and else it has none */
     } else {
         int64_t limit_ms = is_build ? BUILD_MS : plan.wall_ms;
         *call = (struct call){.status = given[STATUS], .deadline_ms = now_ms() + limit_ms};
         goes_on = !(is_build ? start_builder(call, &plan)
-                             : start(call, &plan, given, needs_cgroup ? given[CGROUP] : -1));
+                             : start(call, &plan, given, needs_cgroup ? given[CGROUP] : -1,
+                                     plan.connect_port ? given[linked] : -1));
     }
     if (bytes != MAP_FAILED)
         munmap(bytes, (size_t)found.st_size);
