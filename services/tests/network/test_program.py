@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,32 +16,11 @@ from clawos.network.program import PinnedProgram
 from clawos.network.service import Network
 
 from .conftest import MakeSandbox, links, reaches
+from .pin_xdp import ABORTED, DROP, PASS, SOCKET_FILTER, pin
 
 pytestmark = pytest.mark.processes
 
 Listen = Callable[..., socket.socket]
-
-_BPF = 321
-_PROG_LOAD, _OBJ_PIN = 5, 6
-SOCKET_FILTER, XDP = 1, 6
-ABORTED, DROP, PASS = 0, 1, 2
-
-
-def bpf(command: int, attributes: bytes) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    done: int = libc.syscall(_BPF, command, attributes, len(attributes))
-    assert done >= 0, os.strerror(ctypes.get_errno())
-    return done
-
-
-def pin(path: Path, answer: int, kind: int = XDP) -> None:
-    """r0 = answer; exit"""
-    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, answer, 0x95, 0, 0, 0), 16)
-    terms, name = ctypes.create_string_buffer(b"GPL"), ctypes.create_string_buffer(bytes(path))
-    head = struct.pack("<IIQQ", kind, 2, ctypes.addressof(code), ctypes.addressof(terms))
-    program = bpf(_PROG_LOAD, head + bytes(104))
-    bpf(_OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), program, 0))
-    os.close(program)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from clawos.isolator.ports import Network
 log = logging.getLogger(__name__)
 
 AHEAD = 2
-"""As many as there are processors on a small machine: to link one takes about as long as to run a short call."""
+"""As many as a small machine has processors: to link one takes about as long as to run a short call."""
 
 _SIOCGIFFLAGS = 0x8913
 _IFF_RUNNING = 0x40

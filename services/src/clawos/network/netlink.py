@@ -1,7 +1,7 @@
 """Requests to the kernel over netlink: pyroute2 writes the messages, this sends them and reads the answers.
 
-pyroute2's own sockets are for programs that live in one namespace. Here each sandbox's part goes over a socket
-that was opened in it and handed to us, for an instant. And of the library only the messages are there
+pyroute2's own sockets are for programs that live in one namespace. Here each sandbox's part goes over a
+socket that was opened in it and handed to us, for an instant. And of the library only the messages are there
 (`image/dependencies`): a half of the time and a third of the memory.
 """
 

@@ -1,7 +1,7 @@
 """Attaches sandboxes to the egress service.
 
-It remembers nothing of them: a namespace that ends takes its link along, and what the kernel lists is what there
-is.
+It remembers nothing of them: a namespace that ends takes its link along, and what the kernel lists is what
+there is.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def other_filter(rules: Mapping[str, Rule], architecture: Architecture) -> bytes
 def compare(blob: bytes, rules: Mapping[str, Rule], architecture: Architecture) -> int:
     """Compare on every case; returns how many there were. Raises ConfigInvalid on the first difference.
 
-    Of calls whose arguments are judged libseccomp is asked one at a time. In one filter 2.6.0 makes one of what
-    two of them ask, with different masks: next to our rule for prctl it let socket(2, 1, 1) through.
+    Of calls whose arguments are judged libseccomp is asked one at a time. In one filter 2.6.0 makes one of
+    what two of them ask with different masks: beside our rule for prctl it let socket(2, 1, 1) through.
     """
     by_number = numbered(rules, architecture)
     plain = other_filter({call: rule for call, rule in rules.items() if rule.is_plain}, architecture)
