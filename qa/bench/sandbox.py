@@ -41,9 +41,9 @@ def build() -> None:
     """The programs that measure, and for beside the build the launcher and filters as the image has them."""
     shutil.rmtree(TOOLS, ignore_errors=True)
     TOOLS.mkdir(parents=True)
-    for name in ("spawner", "payload"):
+    for name, files in {"spawner": ("spawner.c", "request.c"), "payload": ("payload.c",)}.items():
         flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"]
-        subprocess.run(["musl-gcc", *flags, "-o", TOOLS / name, HERE / f"{name}.c"], check=True)
+        subprocess.run(["musl-gcc", *flags, "-o", TOOLS / name, *(HERE / file for file in files)], check=True)
     subprocess.run(["make", "-s", "-C", LAUNCHER, f"OUT={(TOOLS / 'claw-launch').absolute()}"], check=True)
     compiler = [sys.executable, "-m", "clawos.isolator.seccomp", "compile", "policies/seccomp", str(TOOLS)]
     subprocess.run(compiler, stdout=subprocess.DEVNULL, check=True)

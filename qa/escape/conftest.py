@@ -7,19 +7,13 @@ import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 
-from clawos.isolator.config import Config
-from qa.conftest import Call, tool_calls
+from qa.conftest import BACKENDS, Call, sandboxes_by, tool_calls
 from qa.escape.guest import OUTSIDE, Answers, Guest, Run
 from qa.vm.machine import Channel
-
-# What every backend of the isolator has to stand, in turn.
-BACKENDS = get_args(get_type_hints(Config).get("backend")) or ("launcher",)
-SETTINGS = "/etc/clawos/isolator.toml"
-DROP_INS = "/etc/systemd/system/clawos-isolator.service.d"
 
 # How the control differs from a plain program of root's: it has a descriptor to find, or spares the machine.
 BEFORE = {"calls": OUTSIDE, "files": "exec 9</etc/hostname;", "world": ""}
@@ -30,31 +24,17 @@ Probed = Callable[[str], tuple[Answers, Answers]]
 
 @pytest.fixture(scope="session")
 def _attacker(root: Run) -> Iterator[None]:
-    done = root(
-        "mount -t erofs -o ro,nosuid,nodev /dev/disk/by-label/share /usr/local"
-        f" && cp {SETTINGS} /run/isolator.toml && systemctl restart clawos-isolator"
-    )
+    done = root("mount -t erofs -o ro,nosuid,nodev /dev/disk/by-label/share /usr/local")
     assert done.status == 0, done.stderr
     yield
-    root(
-        f"cp /run/isolator.toml {SETTINGS}; rm -rf {DROP_INS}; systemctl daemon-reload;"
-        " systemctl restart clawos-isolator; umount /usr/local"
-    )
+    root("umount /usr/local")
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def guest(request: pytest.FixtureRequest, root: Run, call: Call, _attacker: None) -> Guest:
-    backend: str = request.param
-    if len(BACKENDS) > 1:
-        drop_in = f"/usr/lib/clawos/isolator-{backend}.conf"
-        done = root(
-            f"cp /run/isolator.toml {SETTINGS} && echo 'backend = \"{backend}\"' >>{SETTINGS}"
-            f" && rm -rf {DROP_INS} && mkdir -p {DROP_INS}"
-            f" && if [ -e {drop_in} ]; then ln -s {drop_in} {DROP_INS}; fi"
-            " && systemctl daemon-reload && systemctl restart clawos-isolator"
-        )
-        assert done.status == 0, done.stderr
-    return Guest(root, call)
+def guest(request: pytest.FixtureRequest, root: Run, call: Call, _attacker: None) -> Iterator[Guest]:
+    """What every backend of the isolator has to stand, in turn; restarted, it sees what was mounted."""
+    with sandboxes_by(request.param, root):
+        yield Guest(root, call)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ MAIN = "from qa.escape.probe.main import main\nimport sys\nmain(*sys.argv[1:])\n
 
 def make(folder: Path) -> None:
     """Fill the empty folder."""
+    folder.chmod(0o755)  # it becomes /usr/local, which everybody enters
     _probe(folder / "lib/escape")
     (folder / "bin").mkdir()
     native = ["gcc", "-O2", "-static", "-no-pie", "-o", f"{folder}/bin/abi", f"{HERE}/native/abi.c"]

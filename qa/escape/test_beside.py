@@ -32,7 +32,10 @@ def beside(guest: Guest, root: Run) -> Iterator[Beside]:
     root(f"rm -f {HOME}/end {HOME}/up {HOME}/seen")
 
 
-HOLD = "import socket, time; s = socket.socket(1); s.bind(chr(0) + 'escape'); s.listen(); time.sleep(600)"
+HOLD = (
+    "import socket, time; s = socket.socket(1); s.bind(chr(0) + 'escape'); s.listen();"
+    "open('/tmp/held', 'w'); time.sleep(600)"
+)
 CONNECT = "import socket; socket.socket(1).connect(chr(0) + 'escape')"
 
 
@@ -43,7 +46,7 @@ CONNECT = "import socket; socket.socket(1).connect(chr(0) + 'escape')"
         pytest.param("touch /dev/shm/mine", "ls /dev/shm/mine", id="file in /dev/shm"),
         pytest.param("sleep 600 & true", "pgrep -x sleep", id="process"),
         pytest.param(
-            f"python3 -c {shlex.quote(HOLD)} & sleep 3",
+            f"python3 -c {shlex.quote(HOLD)} & until [ -e /tmp/held ]; do sleep 0.1; done",
             f"python3 -c {shlex.quote(CONNECT)}",
             id="abstract socket",
         ),

@@ -26,14 +26,14 @@ def traced(root: Run) -> Iterator[None]:
     root(f"rmdir {TRACE}")
 
 
-@pytest.mark.parametrize("call", ["kexec_load", "kexec_file_load"])
-def test_kexec_does_not_reach_the_kernel(guest: Guest, traced: None, call: str) -> None:
+@pytest.mark.parametrize("name", ["kexec_load", "kexec_file_load"])
+def test_kexec_does_not_reach_the_kernel(guest: Guest, traced: None, name: str) -> None:
     """kernel.kexec_load_disabled=1 cannot be taken back, so the control is that the kernel sees the call."""
-    tried = f"{PROBE} one {shlex.quote(call)}"
-    assert guest.inside(tried).stdout.strip() == f'{{"{call}": "EPERM"}}'
-    assert f"sys_{call}(" not in guest.root(f"cat {TRACE}/trace").text
+    tried = f"{PROBE} one {shlex.quote(name)}"
+    assert guest.inside(tried).stdout.strip() == f'{{"{name}": "EPERM"}}'
+    assert f"sys_{name}(" not in guest.root(f"cat {TRACE}/trace").text
     assert guest.root(tried).status == 0
-    assert f"sys_{call}(" in guest.root(f"cat {TRACE}/trace").text, "positive control"
+    assert f"sys_{name}(" in guest.root(f"cat {TRACE}/trace").text, "positive control"
 
 
 def test_io_uring_is_refused_whatever_the_sysctl_says(guest: Guest, probed: Probed) -> None:

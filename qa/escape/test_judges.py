@@ -33,7 +33,8 @@ def judged(posture: str) -> AnalysisResult:
 
 def test_cepheus_finds_no_way_out(guest: Guest, channel: Channel) -> None:
     """Thousands of short programs: minutes on an emulated machine, so inside and outside run side by side."""
-    guest.root(f"systemd-run -q --unit=qa-cepheus -p StandardOutput=file:/run/cepheus.json {ENUMERATE}")
+    to_file = "-p StandardOutput=truncate:/run/cepheus.json -p StandardError=null"
+    guest.root(f"systemd-run -q --unit=qa-cepheus {to_file} {ENUMERATE}")
     ran = tool_calls(channel, quota="large")("shell.run", command=ENUMERATE)
     assert ran.exit_code == 0, ran
     inside = judged(ran.stdout)
@@ -72,7 +73,8 @@ def test_stress_ng_moves_nothing(guest: Guest, abuse: str) -> None:
 @pytest.mark.parametrize("abuse", ABUSES)
 def test_stress_ng_tries_as_much_outside(guest: Guest, abuse: str) -> None:
     """The control: as nobody, for as root it is meant to bring the machine down."""
-    limits = "-p User=nobody -p TasksMax=128 -p MemoryMax=384M -p RuntimeMaxSec=120 -p PrivateTmp=yes"
+    limits = "-p User=nobody -p TasksMax=128 -p MemoryMax=384M -p RuntimeMaxSec=120"
+    limits += " -p PrivateTmp=yes -p PrivateIPC=yes"
     done = guest.root(f"systemd-run -q --pipe --wait {limits} sh -c 'cd /tmp && {STRESS} --{abuse} 2' 2>&1")
     assert bogo_ops(abuse, done.text) > 0, done.text
 
@@ -86,5 +88,5 @@ def test_trouble_of_the_kernel_is_seen(root: Run) -> None:
     """The control of `healthy`."""
     count = f"journalctl -kq -o cat --grep '{KERNEL_TROUBLE}' | wc -l"
     before = int(root(count).text)
-    root("echo 'BUG: no such thing, a test' >/dev/kmsg; sleep 1; journalctl --sync")
+    root("echo 'a test of BUG: no such thing' >/dev/kmsg; sleep 1; journalctl --sync")
     assert int(root(count).text) == before + 1

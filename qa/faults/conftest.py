@@ -1,4 +1,4 @@
-"""`--all`: every call and every fault; without it, each kind of call once."""
+"""`--all`: every call and every fault; without it, one fault at each kind of call."""
 
 from __future__ import annotations
 

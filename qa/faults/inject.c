@@ -30,7 +30,7 @@
 #error "the registers of this architecture are not known here"
 #endif
 
-#define PROCESSES_MAX 16
+#define PROCESSES_MAX 32
 #define CALLS_MAX 512
 
 struct process {
@@ -108,6 +108,7 @@ int main(int argc, char **argv) {
     log_file = fdopen(atoi(argv[1]), "w");
     if (!log_file)
         die("inject: LOG_FD");
+    setlinebuf(log_file); /* to be read even if we are killed */
     long wanted_process = atol(argv[2]), wanted_call = atol(argv[3]);
     unsigned nth = (unsigned)atoi(argv[4]);
     int fault = atoi(argv[5]), status, exit_status = 125;

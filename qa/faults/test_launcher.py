@@ -1,4 +1,7 @@
-"""Whatever fails while a sandbox is set up: no program in a weaker one, a refusal by name, nothing left."""
+"""Whatever fails while a sandbox is set up: no program in a weaker one, a refusal by name, nothing left.
+
+And the next call finds what it finds without a fault.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +9,72 @@ import errno
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
-from qa.faults.rig import PROCESSES, Call, Rig, Run, cgroup_mount
+from qa.faults.session import HUNG, PROCESSES, Made, Run, Sessions, cgroup_mount
+
+Name = tuple[str, str]
+
+# What the spawner does in turn, each up to the poll() that it waits in: it starts, it is asked for a root,
+# the builder has ended, it is asked for a sandbox, the sandbox has ended.
+PHASES = ("spawner", "spawner/root", "spawner/built", "spawner/call", "spawner/ended")
 
 # Calls whose failure takes no fence away: the program may run, and must find what it finds without a fault.
 HARMLESS = {
-    ("launcher", "brk"): "the allocator takes mmap instead",
-    ("launcher", "fcntl"): "close-on-exec again, which pipe2 and open have asked for already",
-    (
-        "launcher",
-        "rt_sigaction",
-    ): "without SIGPIPE ignored a report to nobody ends the launcher, as it should",
-    ("launcher", "rt_sigprocmask"): "SIGTERM then ends the launcher at once, and the sandbox with it",
+    ("launcher", "rt_sigaction"): "the service starts it with SIGPIPE ignored and nothing handled",
+    ("launcher", "rt_sigprocmask"): "libc's around signal(); the mask that counts is set, and checked, later",
     ("launcher", "set_tid_address"): "of use to threads only",
-    ("init", "fcntl"): "close-on-exec again, which open has asked for already",
-    ("init", "rt_sigprocmask"): "libc's around fork; no signal is handled in init",
-    ("worker", "fcntl"): "close-on-exec again, and close_range asks for it for all",
+    ("spawner/root", "munmap"): "the plan is still there, which nobody can change",
+    ("spawner/built", "wait4"): "asked again",
+    ("spawner/built", "writev"): "the root has come, which is what is waited for",
+    ("spawner/call", "rt_sigprocmask"): "libc's around setgroups; no signal is handled in the spawner",
+    ("builder", "fcntl"): "close-on-exec again, which open has asked for already",
+    ("init", "rt_sigprocmask"): "libc's around setresuid; no signal is handled in init",
+    ("worker", "fcntl"): "close-on-exec again, which open has asked for already",
     ("worker", "rt_sigaction"): "a signal stays ignored that should not be: less is delivered, not more",
-    ("worker", "rt_sigprocmask"): "libc's around fork; the mask that counts is set, and checked, later",
-    ("worker", "set_tid_address"): "of use to threads only",
-    ("worker", "umask"): "cannot fail; the unit's is stricter",
+    ("worker", "rt_sigprocmask"): "libc's around setresuid; no signal is handled in the worker",
 }
-# Nothing runs, but the launcher cannot say so in its own words; the service does: "it ended without a word".
+# Nothing runs, but nobody can say so in its own words; the service does: "it ended without a word".
 SILENT = {
     ("launcher", "arch_prctl"): "libc starts",
-    ("launcher", "fcntl"): "the descriptors it was given; exit status 2 and a line on stderr",
-    ("init", "read"): "the launcher's go did not come, so the launcher is the one to ask",
-    ("init", "poll"): "the same",
+    ("launcher", "dup2"): "the descriptor it is given; exit status 2 and a line on stderr",
+    ("spawner", "read"): "the launcher's go did not come, so the launcher is the one to ask",
+    ("spawner", "poll"): "the same",
 }
 # Refused with another errno than the kernel's.
 OTHER_ERRNO = {
-    ("init", "read"): errno.EPIPE,  # the launcher finds it gone
-    ("init", "fstat"): errno.ELOOP,  # walk(): not to be told from a link
+    ("builder", "fstat"): errno.ELOOP,  # walk(): not to be told from a link
     ("worker", "landlock_create_ruleset"): errno.EOPNOTSUPP,  # no version is no Landlock
-    ("worker", "write"): errno.ECHILD,  # it could not say that its fences are up
 }
-# close() leaves no descriptor open whatever it returns (close(2), "Dealing with error returns"); an injected
-# failure does, which is no kernel's behaviour. The first execve is the tracer's.
-NOT_INJECTED = {"close"}
+# Some cannot fail. close() leaves no descriptor open whatever it returns (close(2), "Dealing with error
+# returns"); an injected failure does, which is no kernel's behaviour. The first execve is the tracer's.
+NOT_INJECTED = {"close", "umask", "geteuid", "getegid"}
 
 SOME = {
-    errno.EAGAIN: {"clone3", "fork"},  # a full table of processes
+    errno.EAGAIN: {"clone3", "fork", "vfork"},  # a full table of processes
     errno.EMFILE: {
         "open",
         "openat",
         "open_tree",
         "pipe2",
-        "signalfd4",
         "fsopen",
         "fsmount",
         "landlock_create_ruleset",
+        "socketpair",
     },
-    errno.ENOMEM: {"brk", "fstat", "mount_setattr", "seccomp", "landlock_add_rule", "setgroups"},
-    errno.ENOSPC: {"write", "mkdirat", "symlinkat", "fsconfig", "move_mount", "pwrite64", "mount"},
+    errno.ENOMEM: {
+        "brk",
+        "fstat",
+        "mmap",
+        "mount_setattr",
+        "poll",
+        "seccomp",
+        "landlock_add_rule",
+        "setgroups",
+    },
+    errno.ENOSPC: {"write", "writev", "mkdir", "symlink", "fsconfig", "move_mount", "unshare"},
 }
 ALL = (errno.EAGAIN, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EPERM)
 FORKS = {"fork", "vfork", "clone", "clone3"}
@@ -72,149 +85,201 @@ class Trace:
     """What a launcher does when nothing fails."""
 
     run: Run
-    names: dict[int, str]
+    numbers: dict[int, str]
+    names: dict[Made, Name] = field(init=False)
 
-    def name(self, call: Call) -> tuple[str, str]:
-        return PROCESSES[call.process], self.names[call.number]
+    def __post_init__(self) -> None:
+        names, polls = {}, -1  # its first poll() only looks whether the launcher lives
+        for made in self.run.made:
+            if made.process >= len(PROCESSES):
+                continue  # the second call's
+            process, call = PROCESSES[made.process], self.numbers[made.number]
+            if process == "spawner":
+                if polls == len(PHASES):
+                    continue
+                process = PHASES[max(polls, 0)]
+                polls += call == "poll"
+            names[made] = process, call
+        object.__setattr__(self, "names", names)
 
-    def before(self) -> Iterator[Call]:
+    def before(self) -> Iterator[Made]:
         """The calls that come before the program for certain: no other process can overtake them."""
-        over: set[int] = set()
-        for call in self.run.calls:
-            process, name = self.name(call)
-            if name in NOT_INJECTED or call.at == (0, self._execve, 1) or call.process in over:
+        *_, last_word = (made for made, name in self.names.items() if name == ("spawner/call", "write"))
+        over = {"spawner/ended", "filler"}
+        for made, (process, call) in self.names.items():
+            if process in over or call in NOT_INJECTED or made.at == (0, self._execve, 1):
                 continue
-            if (process, name) == ("launcher", "poll"):  # it has given the go and waits
-                over.add(0)
+            if (process, call) == ("launcher", "wait4"):  # it only waits
                 continue
-            yield call
-            if process == "init" and name in FORKS:
-                over.add(1)
+            yield made
+            if (process == "init" and call in FORKS) or made == last_word:
+                over.add(process)
 
-    def beside(self) -> Iterator[Call]:
+    def beside(self) -> Iterator[Made]:
         """The others: they race with the program, and what must hold is that nothing stays behind."""
         before = set(self.before())
-        for call in self.run.calls:
-            if call not in before and self.name(call)[1] not in NOT_INJECTED | {"execve"}:
-                yield call
+        for made, (process, call) in self.names.items():
+            if made not in before and process != "filler" and call not in NOT_INJECTED | {"execve"}:
+                yield made
+
+    def first_of_filler(self) -> Iterator[Made]:
+        """Up to the first network namespace that it hands over."""
+        for made, (process, call) in self.names.items():
+            if process == "filler" and call not in NOT_INJECTED:
+                yield made
+                if call == "sendmsg":
+                    return
+
+    def where(self, made: Made) -> str:
+        return f"{' '.join(self.names[made])} {made.nth}"
 
     @property
     def _execve(self) -> int:
-        return next(number for number, name in self.names.items() if name == "execve")
+        return next(number for number, name in self.numbers.items() if name == "execve")
 
 
 @pytest.fixture(scope="session")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    return Rig(tmp_path_factory.mktemp("faults"), cgroup_mount())
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Sessions:
+    return Sessions(tmp_path_factory.mktemp("faults"), cgroup_mount())
 
 
 @pytest.fixture(scope="session")
-def trace(rig: Rig) -> Trace:
+def trace(sessions: Sessions) -> Trace:
     command = ["gcc", "-dM", "-E", "-include", "asm/unistd.h", "-x", "c", "/dev/null"]
     header = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    names = {int(n): name for name, n in re.findall(r"#define __NR_(\w+) (\d+)", header)}
-    return Trace(rig.run(), names)
+    numbers = {int(n): name for name, n in re.findall(r"#define __NR_(\w+) (\d+)", header)}
+    return Trace(sessions.run(), numbers)
 
 
-def chosen(calls: Iterator[Call], everything: bool) -> list[Call]:
-    """All, or the first of each kind."""
-    return (
-        list(calls)
-        if everything
-        else list({(c.process, c.number): c for c in reversed(list(calls))}.values())
-    )
+def chosen(trace: Trace, calls: Iterator[Made], everything: bool) -> list[Made]:
+    """All; or the first of each kind, and all of the spawner's, which goes on after the call."""
+    kinds: dict[object, Made] = {}
+    for made in calls:
+        name = trace.names[made]
+        kinds.setdefault(made if everything or name[0].startswith("spawner") else name, made)
+    return list(kinds.values())
 
 
 def faults(name: str, everything: bool) -> list[int]:
     return list(ALL) if everything else [next((e for e, names in SOME.items() if name in names), errno.EPERM)]
 
 
-def test_without_a_fault_the_program_runs(rig: Rig, trace: Trace) -> None:
+def test_without_a_fault_the_program_runs(sessions: Sessions, trace: Trace) -> None:
     """The positive control of all that follows: the injector alone changes nothing."""
     run = trace.run
-    assert (run.status, run.left, run.injected) == (0, "", False)
-    assert [line.split()[0] for line in run.reports] == ["started", "exited", "usage"]
-    assert run.stdout.endswith("\nran\n")
-    assert "NoNewPrivs:\t1\nSeccomp:\t2\n" in run.stdout
-    assert rig.run().stdout == run.stdout
-    assert {PROCESSES[call.process] for call in trace.before()} == set(PROCESSES)
+    assert (run.left, run.injected, run.said, run.is_replaced) == ("", False, "", False)
+    assert [line.split()[0] for line in run.first.reports] == ["started", "exited", "usage"]
+    assert run.first.stdout.endswith("\nran\n")
+    assert "NoNewPrivs:\t1\nSeccomp:\t2\n" in run.first.stdout
+    assert run.others == (run.first,)
+    again = sessions.run()
+    assert (again.first, again.others) == (run.first, run.others)
+    assert {process for process, _ in trace.names.values()} == {*PROCESSES, *PHASES}
 
 
 def test_lists_of_exceptions_name_calls_that_are_made(trace: Trace) -> None:
-    made = {trace.name(call) for call in trace.run.calls}
-    assert {*HARMLESS, *SILENT, *OTHER_ERRNO} <= made
+    assert {*HARMLESS, *SILENT, *OTHER_ERRNO} <= set(trace.names.values())
 
 
-def refusal(trace: Trace, call: Call, fault: int, run: Run) -> str | None:
-    """What is wrong with a run whose set-up met a fault; None when all is as it must be."""
-    name = trace.name(call)
+def what_is_left(trace: Trace, run: Run) -> str | None:
+    """What is wrong with a run whatever has failed in it: with its end, or with the call that follows."""
     if not run.injected:
         return "the call was not made again"
     if run.left:
         return f"left: {run.left}"
-    told = run.reports[0].split() if run.reports else []
-    if told[:1] == ["refused"] and "ran" not in run.stdout:
-        expected = {fault, OTHER_ERRNO.get(name, fault)}
-        return None if int(told[2]) in expected else f"refused with errno {told[2]}"
-    if "started" in run.reports[0:1] or run.stdout == trace.run.stdout:
-        same = run.stdout == trace.run.stdout and run.reports[-1].startswith("usage exit")
-        return None if same and name in HARMLESS else "the program ran"
-    if name in SILENT and "ran" not in run.stdout and not any(r.startswith("started") for r in run.reports):
-        return None
-    return f"it ended without a refusal: {run.reports} {run.stdout!r}"
+    if run.others != trace.run.others:
+        return f"the next call differs: {run.others[0].unlike(trace.run.first)}"
+    return None
+
+
+def refusal(trace: Trace, made: Made, fault: int, run: Run) -> str | None:
+    """What is wrong with a run whose set-up met a fault; None when all is as it must be."""
+    if wrong := what_is_left(trace, run):
+        return wrong
+    name = trace.names[made]
+    if run.first == trace.run.first:
+        return None if name in HARMLESS else "the program ran as it does without"
+    if run.first.stdout or run.first.started:
+        return f"the program ran: {run.first.unlike(trace.run.first)}"
+    told = [*run.first.refused, *run.said.splitlines()]
+    if not told:
+        return None if name in SILENT else f"it ended without a refusal: {run.first.reports}"
+    number = int(told[0].split()[2])
+    return None if number in {fault, OTHER_ERRNO.get(name, fault)} else f"told: {told[0]}"
 
 
 def test_a_call_that_fails_before_the_program_means_no_program(
-    rig: Rig, trace: Trace, pytestconfig: pytest.Config
+    sessions: Sessions, trace: Trace, pytestconfig: pytest.Config
 ) -> None:
     everything = pytestconfig.getoption("--all")
-    calls = chosen(trace.before(), everything)
+    calls = chosen(trace, trace.before(), everything)
     wrong = [
-        f"{' '.join(trace.name(call))} {call.nth}, {errno.errorcode[fault]}: {what}"
-        for call in calls
-        for fault in faults(trace.name(call)[1], everything)
-        if (what := refusal(trace, call, fault, rig.run(call.at, fault)))
+        f"{trace.where(made)}, {errno.errorcode[fault]}: {what}"
+        for made in calls
+        for fault in faults(trace.names[made][1], everything)
+        if (what := refusal(trace, made, fault, sessions.run(made.at, fault)))
     ]
-    assert wrong == []
-    assert len(calls) > 50
+    assert "\n".join(wrong) == ""
+    assert len(calls) > 100
 
 
 def test_a_call_that_fails_beside_the_program_leaves_nothing(
-    rig: Rig, trace: Trace, pytestconfig: pytest.Config
+    sessions: Sessions, trace: Trace, pytestconfig: pytest.Config
 ) -> None:
     """Whatever the program has seen until its end, it has seen behind all its fences."""
     everything = pytestconfig.getoption("--all")
     wrong = []
-    for call in chosen(trace.beside(), everything):
-        for fault in faults(trace.name(call)[1], everything):
-            run = rig.run(call.at, fault)
-            if run.left or not run.injected or not trace.run.stdout.startswith(run.stdout):
-                wrong.append(f"{' '.join(trace.name(call))} {call.nth}, {fault}: {run}")
-    assert wrong == []
+    for made in chosen(trace, trace.beside(), everything):
+        for fault in faults(trace.names[made][1], everything):
+            run = sessions.run(made.at, fault)
+            has_seen_else = not trace.run.first.stdout.startswith(run.first.stdout)
+            if what := what_is_left(trace, run) or ("it saw something else" if has_seen_else else None):
+                wrong.append(f"{trace.where(made)}, {errno.errorcode[fault]}: {what}")
+    assert "\n".join(wrong) == ""
 
 
 def test_a_process_killed_before_the_program_means_no_program(
-    rig: Rig, trace: Trace, pytestconfig: pytest.Config
+    sessions: Sessions, trace: Trace, pytestconfig: pytest.Config
 ) -> None:
     wrong = []
-    for call in chosen(trace.before(), pytestconfig.getoption("--all")):
-        run = rig.run(call.at, plan=rig.long_plan)
+    for made in chosen(trace, trace.before(), pytestconfig.getoption("--all")):
+        run = sessions.run(made.at, is_long=True)
+        what = what_is_left(trace, run)
         # In the exec itself all fences are up, which is what "started" says.
-        started = trace.name(call)[1] != "execve" and any(r.startswith("started") for r in run.reports)
-        if run.left or not run.injected or run.stdout or started:
-            wrong.append(f"{' '.join(trace.name(call))} {call.nth}: {run.left or run.reports} {run.stdout!r}")
-    assert wrong == []
+        if run.first.stdout or (run.first.started and trace.names[made][1] != "execve"):
+            what = f"the program ran: {run.first.unlike(trace.run.first)}"
+        if what:
+            wrong.append(f"{trace.where(made)}: {what}")
+    assert "\n".join(wrong) == ""
 
 
-@pytest.mark.parametrize(("process", "name"), [("launcher", "poll"), ("init", "wait4")])
-def test_whoever_is_killed_takes_the_program_along(rig: Rig, trace: Trace, process: str, name: str) -> None:
+def test_a_filler_that_fails_is_replaced(sessions: Sessions, trace: Trace) -> None:
+    """Before its first network namespace and after it: no call is refused."""
+    calls = list(trace.first_of_filler())
+    for made in calls + [Made(made.process, made.number, 2) for made in calls[-3:]]:
+        for fault in (0, errno.ENOSPC):
+            run = sessions.run(made.at, fault, calls=3)
+            assert run.injected
+            assert (run.left, run.is_replaced, run.first, {*run.others}) == (
+                "",
+                False,
+                trace.run.first,
+                {run.first},
+            )
+
+
+@pytest.mark.parametrize("name", [("launcher", "wait4"), ("spawner/call", "poll"), ("init", "wait4")])
+def test_whoever_is_killed_takes_the_program_along(sessions: Sessions, trace: Trace, name: Name) -> None:
     """Where they wait for a program that would go on for a minute."""
-    call = next(call for call in trace.run.calls if trace.name(call) == (process, name))
-    run = rig.run(call.at, plan=rig.long_plan)
-    assert (run.injected, run.left) == (True, "")
+    made = next(made for made, found in trace.names.items() if found == name)
+    run = sessions.run(made.at, is_long=True)
+    assert what_is_left(trace, run) is None
+    assert run.first.reports[-1:] != (HUNG,)
 
 
-def test_a_program_that_goes_on_is_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_goes_on_is_noticed(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the one above: without a fault the long program is still there, and called left over."""
-    monkeypatch.setattr("qa.faults.rig.HANG_S", 2)
-    assert rig.run(plan=rig.long_plan).left.startswith("it hung for 2 s")
+    monkeypatch.setattr("qa.faults.session.HANG_S", 2)
+    run = sessions.run(is_long=True)
+    assert run.first.reports == (HUNG,)
+    assert run.first.stdout.endswith("\nran\n")

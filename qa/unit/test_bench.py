@@ -26,7 +26,7 @@ status CapEff:\t000001ffffffffff
 status CapBnd:\t000001ffffffffff
 status NoNewPrivs:\t0
 status Seccomp:\t0
-signal ok
+reopen ok
 """
 INSIDE = """namespace user user:[3]
 namespace net net:[2]
@@ -35,7 +35,7 @@ status CapEff:\t0000000000000000
 status CapBnd:\t0000000000000000
 status NoNewPrivs:\t1
 status Seccomp:\t2
-signal EPERM
+reopen EACCES
 """
 
 

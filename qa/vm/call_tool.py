@@ -35,7 +35,7 @@ async def main(tool: str, arguments: str, name: str, changes: str) -> None:
     try:
         _, *streams = await bus.call("org.clawos.Isolator1", "Run", spec, fds=(nothing,))
     except ClawError as error:
-        print(json.dumps({"refused": f"{error.name}: {error.message}"}))
+        print(json.dumps({"refused": f"{error.bus_name}: {error.message}"}))
         return
     stdout, stderr, result = await asyncio.gather(*(asyncio.to_thread(_read, fd) for fd in streams))
     print(json.dumps({"stdout": stdout, "stderr": stderr, **json.loads(result)}))

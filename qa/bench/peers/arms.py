@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from clawos.isolator.config import Config
+from clawos.isolator.ids import host_ids
 from clawos.isolator.plan import Plan
 from clawos.isolator.wire import encode
 from qa.bench.peers import bubblewrap, oci
@@ -24,6 +26,10 @@ class Arm:
     words: tuple[str, ...]
     time_limit: bool = False
     """Whether it ends what runs too long; the other protections are looked at inside."""
+
+    @property
+    def is_request(self) -> bool:
+        return self.words[0] == "@request"
 
     def writing_to(self, file: Path) -> Arm:
         return dataclasses.replace(self, words=(*self.words, f"@output:{file}"))
@@ -62,12 +68,13 @@ def all_of(place: Place, plan: Plan, label: str) -> list[Arm]:
 
 
 def _launcher(place: Place, plan: Plan, file: Path) -> tuple[str, ...]:
-    """claw-launch itself, by the smallest program that can start it."""
-    file.write_bytes(encode(plan))
-    cgroup = ["--test-without-cgroup"]
+    """claw-launch itself, by the smallest program that can ask it for a sandbox."""
+    ids = host_ids(Config())
+    file.write_bytes(encode(plan, ids.calls[0]))
+    words = ["@request", str(place.launcher), ids.uid_map, ids.gid_map, str(ids.init), str(file)]
     if place.cgroup:
-        cgroup = [f"@leaf:{place.cgroup}", *(f"@limit:{n}={value}" for n, value in place.limits.items())]
-    return (str(place.launcher), f"@sealed:{file}", "@status", *cgroup)
+        words += [f"@leaf:{place.cgroup}", *(f"@limit:{n}={value}" for n, value in place.limits.items())]
+    return tuple(words)
 
 
 def _systemd_run(plan: Plan) -> tuple[str, ...]:

@@ -71,15 +71,19 @@ async def start_times(
         if arm.name in (BARE, OURS, BWRAP)
     ]
     spawned = [*arms.all_of(place, plan, "empty"), *with_python]
-    with undisturbed() as granted, Spawner(place.spawner, spawned, place.scratch) as spawner:
+    with (
+        undisturbed() as granted,
+        Spawner(place.spawner, [arm for arm in spawned if arm.is_request], place.scratch) as asking,
+        Spawner(place.spawner, [arm for arm in spawned if not arm.is_request], place.scratch) as starting,
+    ):
 
-        def by_spawner(name: str) -> Callable[[], Awaitable[Spawned]]:
+        def by(spawner: Spawner, name: str) -> Callable[[], Awaitable[Spawned]]:
             async def once() -> Spawned:
                 return spawner.run(name)
 
             return once
 
-        once = {arm.name: by_spawner(arm.name) for arm in spawned}
+        once = {arm.name: by(asking if arm.is_request else starting, arm.name) for arm in spawned}
         once[_CLASS] = ours.arm(launcher, plan)
         once[_PYTHON + _CLASS] = ours.arm(launcher, python)
         times = await rounds.interleaved(once, number)

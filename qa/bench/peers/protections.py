@@ -17,7 +17,7 @@ class Seen:
     namespaces: dict[str, str] = field(default_factory=dict)
     uid_map: list[tuple[int, ...]] = field(default_factory=list)
     status: dict[str, str] = field(default_factory=dict)
-    signal: str = ""
+    reopen: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Seen:
@@ -33,8 +33,8 @@ class Seen:
                 case "status":
                     name, _, value = rest.partition(":")
                     seen.status[name] = value.strip()
-                case "signal":
-                    seen.signal = rest
+                case "reopen":
+                    seen.reopen = rest
         return seen
 
 
@@ -52,7 +52,7 @@ def row(name: str, inside: Seen, out: Seen, *, memory_limit: bool, time_limit: b
         "namespaces": f"all {len(own)}" if len(own) == len(_NAMESPACES) else " ".join(own) or "none",
         "uid map": _map(inside.uid_map, inside.namespaces == out.namespaces),
         "memory limit": _word(memory_limit),
-        "Landlock": _word(inside.signal == "EPERM"),
+        "Landlock": _word(inside.reopen == "EACCES"),
         "seccomp": _word(inside.status.get("Seccomp") == "2"),
         "capabilities": "none" if not any(capabilities) else "some",
         "bounding set": "empty" if not int(inside.status.get("CapBnd", "0"), 16) else "not empty",

@@ -27,7 +27,7 @@ _BUS = """<busconfig><type>system</type><listen>unix:path={socket}</listen><auth
 _SERVER = """
 import runpy
 from clawos.isolator.cgroup import Cgroups
-async def none(): return None
+async def none(*_): return None
 Cgroups.claim = none
 runpy.run_module("clawos.isolator", run_name="__main__")
 """

@@ -2,9 +2,8 @@
  *
  * ARMS_FILE: words that end in NUL; the word @end ends an arm. Some words ask for something new in each call:
  *   @open:PATH    a descriptor of the file, opened for this call
- *   @sealed:PATH  a sealed memfd with the file's content
+ *   @request      not a program, but claw-launch and its arguments; see request.h. Not beside other arms.
  *   @env:NAME=VALUE  this arm's environment, beside our own
- *   @status       a pipe's write end; the call is over when it is closed everywhere
  *   @leaf:DIR     a cgroup made in DIR, with the limits that @limit:FILE=VALUE words say; removed when it is over
  *   @id           a name that no other call has
  *   @output:PATH  where standard output goes, /dev/null otherwise
@@ -18,14 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "request.h"
 
 #define ARMS_MAX 64
 #define WORDS_MAX 512
@@ -92,25 +91,31 @@ static void set_limit(const char *leaf, const char *limit) {
     close(fd);
 }
 
-static int sealed(const char *path) {
-    int from = open(path, O_RDONLY | O_CLOEXEC), fd = memfd_create("plan", MFD_ALLOW_SEALING);
-    if (from < 0 || fd < 0 || sendfile(fd, from, NULL, 1 << 24) <= 0)
-        fail(path);
-    close(from);
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL))
-        fail(path);
-    return fd;
+static int spawn(char **argv, char **envp, const char *output) {
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, output ? output : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    pid_t pid;
+    int status;
+    errno = posix_spawn(&pid, argv[0], &actions, NULL, argv, envp);
+    if (errno)
+        fail(argv[0]);
+    posix_spawn_file_actions_destroy(&actions);
+    if (waitpid(pid, &status, 0) != pid)
+        fail("wait");
+    return status;
 }
 
 static void run(char **words) {
     char *argv[WORDS_MAX], *envp[ENV_MAX + 1], numbers[16][32], leaf[PATH_LENGTH] = "";
-    const char *output = "/dev/null";
+    const char *output = NULL;
     int envc = 0;
     for (char **variable = environ; *variable && envc < ENV_MAX / 2; variable++)
         envp[envc++] = *variable;
-    int opened[16], argc = 0, used = 0, status_end = -1, pipe_ends[2];
-    long long cpu = cpu_us(), start = now_ns();
-    for (char **word = words; *word; word++) {
+    int opened[16], argc = 0, used = 0, status, leaf_fd = -1, is_request = !strcmp(*words, "@request");
+    long long cpu = cpu_us(), start = now_ns(), cpu_elsewhere = 0;
+    for (char **word = words + is_request; *word; word++) {
         const char *rest;
         int fd = -1;
         if ((rest = after(*word, "@limit:"))) {
@@ -127,18 +132,14 @@ static void run(char **words) {
         }
         if ((rest = after(*word, "@open:")))
             fd = open(rest, O_RDONLY);
-        else if ((rest = after(*word, "@sealed:")))
-            fd = sealed(rest);
-        else if (after(*word, "@status")) {
-            if (pipe2(pipe_ends, O_CLOEXEC) || fcntl(pipe_ends[1], F_SETFD, 0))
-                fail("pipe");
-            status_end = pipe_ends[0];
-            fd = pipe_ends[1];
-        } else if ((rest = after(*word, "@leaf:"))) {
+        else if ((rest = after(*word, "@leaf:"))) {
             snprintf(leaf, sizeof leaf, "%s/bench-%d-%lu", rest, (int)getpid(), calls);
             if (mkdir(leaf, 0755))
                 fail(leaf);
-            fd = open(leaf, O_RDONLY | O_DIRECTORY);
+            leaf_fd = open(leaf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            if (leaf_fd < 0)
+                fail(leaf);
+            continue;
         } else if (after(*word, "@id")) {
             snprintf(numbers[used], sizeof *numbers, "bench-%d-%lu", (int)getpid(), calls);
             opened[used] = -1;
@@ -156,35 +157,22 @@ static void run(char **words) {
     }
     argv[argc] = envp[envc] = NULL;
     calls++;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    pid_t pid;
-    errno = posix_spawn(&pid, argv[0], &actions, NULL, argv, envp);
-    if (errno)
-        fail(argv[0]);
-    posix_spawn_file_actions_destroy(&actions);
+    status = is_request ? request(argv, leaf_fd, output, &cpu_elsewhere) : spawn(argv, envp, output);
     while (used)
         if (opened[--used] >= 0)
             close(opened[used]);
-    char report[4096];
-    while (status_end >= 0 && read(status_end, report, sizeof report) > 0)
-        ;
-    if (status_end >= 0)
-        close(status_end);
-    int status;
-    if (waitpid(pid, &status, 0) != pid)
-        fail("wait");
+    if (leaf_fd >= 0)
+        close(leaf_fd);
     while (leaf[0] && rmdir(leaf)) {
         if (errno != EBUSY)
             fail(leaf);
         usleep(100); /* what was in it is still dying */
     }
     long long taken = now_ns() - start;
-    while (waitpid(-1, NULL, 0) > 0) /* bwrap leaves its init behind: its work counts, and disturbs nobody after it */
+    /* bwrap leaves its init behind: its work counts, and disturbs nobody after it. The launcher is there to stay. */
+    while (!is_request && waitpid(-1, NULL, 0) > 0)
         ;
-    printf("%lld %lld %d\n", taken, cpu_us() - cpu, status);
+    printf("%lld %lld %d\n", taken, cpu_us() - cpu + cpu_elsewhere, status);
 }
 
 int main(int argc, char **argv) {
@@ -193,6 +181,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     read_arms(argv[1]);
+    umask(0); /* a program of any user may write to its output once more, unless it is kept from it */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
         fail("subreaper");
     unsigned arm, count;

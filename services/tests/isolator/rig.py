@@ -6,11 +6,13 @@ rig.py LAUNCHER PLAN        start a plan (in hexadecimal), say so and wait
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +21,8 @@ from clawos.isolator.handover import sealed
 # As root: whoever a plan names.
 EVERYBODY = "0 0 4294967295\n"
 INIT = 0x70000000
+_ANSWER_S = 60
+"""Nothing that is asked takes longer, on a machine without time."""
 
 
 class Rig:
@@ -32,13 +36,15 @@ class Rig:
         uid_map: str = EVERYBODY,
         gid_map: str = EVERYBODY,
         leaf: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._leaf = leaf
+        self._is_below = bool(before)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = str(theirs.fileno())
         command = [*before, str(program), fd, uid_map, gid_map, str(INIT)]
         command += [] if leaf else ["--test-without-cgroup"]
-        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *pass_fds))
         theirs.close()
 
     def __enter__(self) -> Rig:
@@ -56,11 +62,41 @@ class Rig:
         finally:
             self.process.kill()
 
+    @property
+    def spawner(self) -> int:
+        """The launcher's child. Raises ValueError, OSError when there is none."""
+        launcher = self.process.pid
+        if self._is_below:
+            (launcher,) = children(launcher)
+        (spawner,) = children(launcher)
+        return spawner
+
+    def held(self, expected: Counter[str] | None = None) -> Counter[str]:
+        """What the spawner has: descriptors, its own network among them, processes; nothing, if it has ended.
+
+        It takes a moment until it has let go of what was a call's.
+        """
+        held: Counter[str] = Counter()
+        deadline = time.monotonic() + (20 if expected else 0.5)
+        while time.monotonic() < deadline and (not held or held != expected):
+            time.sleep(0.002)
+            try:
+                held = Counter(_held(self.spawner))
+            except (OSError, ValueError):  # it is closing some just now; or it has ended
+                if self.process.poll() is not None:
+                    return Counter()
+        return held
+
     def ask(self, fds: Sequence[int]) -> socket.socket:
         """Send a request whose second descriptor is its status; returns the end to read."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(_ANSWER_S)
         with theirs:
-            socket.send_fds(self.control, [b"\0"], [fds[0], theirs.fileno(), *fds[1:]])
+            try:
+                socket.send_fds(self.control, [b"\0"], [fds[0], theirs.fileno(), *fds[1:]])
+            except OSError:
+                ours.close()
+                raise
         return ours
 
     def build(self, plan_fd: int) -> tuple[list[str], int | None]:
@@ -98,6 +134,18 @@ class Rig:
         finally:
             os.close(plan_fd)
             os.close(null)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _held(spawner: int) -> Iterator[str]:
+    own = Path(f"/proc/{spawner}/ns/net").readlink()
+    for link in Path(f"/proc/{spawner}/fd").iterdir():
+        target = link.readlink()
+        yield ("own " if target == own else "") + re.sub(r"\d+", "", str(target))
+    yield from ("a process" for _ in children(spawner))
 
 
 def read_socket(status: socket.socket) -> bytes:

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.processes
 
 LOOK = Path(__file__).with_name("look_around.py").read_text()
 # Bubblewrap's root has no size, but nothing of it can be written. See confine/set_id.c for the filter. The
-# launcher's pid 1 has another id than the program, which is no part of bubblewrap's map; its end is the end of
-# all by the pid namespace alone.
+# launcher's pid 1 has another id than the program, which is no part of bubblewrap's map; its end is the end
+# of all by the pid namespace alone.
 ON_PURPOSE = {"mounts: /", "status: Seccomp_filters", "id maps: uid_map", "death signal"}
 SPECS = {
     "plain": {},

@@ -569,7 +569,9 @@ def test_the_end_of_the_service_is_the_end_of_its_sandboxes(launcher_path: Path,
     with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
         assert service.stdout is not None
         said = service.stdout.readline()
-        left = leftovers("sleep\0001015")
+        deadline = time.monotonic() + 10
+        while not (left := leftovers("sleep\0001015")) and time.monotonic() < deadline:
+            time.sleep(0.01)
         service.kill()
     assert said.startswith(b"started")
     assert left

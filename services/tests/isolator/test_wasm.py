@@ -34,7 +34,7 @@ from .conftest import POLICIES, SERVICES, Ran, Run, finish, spec_text
 pytestmark = pytest.mark.processes
 
 DIST_PACKAGES = Path("/usr/lib/python3/dist-packages")
-SECCOMP = "shell"
+SECCOMP = "wasm"
 
 
 @pytest.fixture(scope="module", autouse=True)

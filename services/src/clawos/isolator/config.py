@@ -21,10 +21,10 @@ _Program = Annotated[str, msgspec.Meta(pattern=r"^(/[^*]+|\*)\Z")]
 class Config(Record, frozen=True):
     backend: Literal["launcher", "bubblewrap"] = "launcher"
     running_max: _Count = 8
-    queued_max: _Count = 32
+    queued_max: _Count = 256
     user_running_max: _Count | None = None
     """None: `running_max` less two, so that whoever runs most leaves room for others."""
-    user_queued_max: _Count = 8
+    user_queued_max: _Count = 128
     queue_wait_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 60
     drain_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60
     landlock_min_abi: Annotated[int, msgspec.Meta(ge=1, le=64)] = 6

@@ -43,13 +43,16 @@ class LaunchedSandbox:
         status: asyncio.StreamWriter,
         leaf: Leaf | None,
         give_up: Callable[[], None],
+        silence: Callable[[], SandboxRefused],
         gone: Callable[[], None],
     ) -> None:
-        """`give_up` ends the launcher and whatever it runs, should it not answer; `gone`: nothing is left."""
+        """`give_up` ends the launcher and whatever it runs, should it not answer; `silence` is why it gave no
+        answer; `gone`: nothing is left."""
         self._reports = reports
         self._status = status
         self._leaf = leaf
         self._give_up = give_up
+        self._silence = silence
         self._gone = gone
         self._giving_up: asyncio.TimerHandle | None = None
         self._landlock_abi = 0
@@ -75,7 +78,7 @@ class LaunchedSandbox:
             raise SandboxRefused(report.step, report.error)
         if isinstance(report, Usage) and report.cause == "wall":
             raise SandboxRefused("set-up", errno.ETIMEDOUT)
-        raise SandboxRefused("launcher", "it ended without a word")
+        raise self._silence()
 
     async def wait(self) -> Outcome:
         exited: Exited | None = None
@@ -161,6 +164,7 @@ class Launcher:
         self.uids = CallIds(self._ids)
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
+        self._last_words = b""
         self._roots: Roots | None = None
         self._network = network
         self._ways: Ways | None = None
@@ -218,20 +222,22 @@ class Launcher:
                 self._send([*fds, *([leaf.fd] if leaf else []), *network])
                 reports, status = await asyncio.open_connection(sock=end)
                 on_failure.pop_all()
-        return LaunchedSandbox(reports, status, leaf, self._give_up, lambda: self.uids.give_back(plan, uid))
+        return LaunchedSandbox(
+            reports, status, leaf, self._give_up, self._silence, lambda: self.uids.give_back(plan, uid)
+        )
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
         plan_fd = sealed(encode(plan))
         try:
-            (root,) = await self._ask("root", 1, plan_fd)
+            (root,) = await self._ask(1, plan_fd)
         finally:
             os.close(plan_fd)
         return root
 
     async def _lend(self) -> tuple[int, int]:
         """A network namespace of the launcher's and a route socket in it. Raises SandboxRefused, OSError."""
-        network, route = await self._ask("network", 2)
+        network, route = await self._ask(2)
         return network, route
 
     async def _way(self, plan: Plan) -> tuple[int, ...]:
@@ -241,7 +247,7 @@ class Launcher:
         assert self._ways is not None, "a plan has a proxy where there is a network room"
         return (await self._ways.take(plan.proxy),)
 
-    async def _ask(self, step: str, count: int, *fds: int) -> list[int]:
+    async def _ask(self, count: int, *fds: int) -> list[int]:
         """Have the launcher make something: descriptors. Raises SandboxRefused, OSError."""
         ours, theirs = socket.socketpair()
         with ours:
@@ -262,13 +268,15 @@ class Launcher:
         report = decode_report(said.decode().partition("\n")[0]) if said else None
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
-        raise SandboxRefused(step, "the launcher ended without a word")
+        raise self._silence()
 
     def _send(self, fds: list[int]) -> None:
-        """Raises OSError, and then there is no launcher any more."""
+        """Raises SandboxRefused, OSError, and then there is no launcher any more."""
         assert self._control is not None
         try:
             socket.send_fds(self._control, [b"\0"], fds)
+        except ConnectionError:
+            raise self._silence() from None
         except OSError:
             self._give_up()
             raise
@@ -279,18 +287,32 @@ class Launcher:
             if self._roots is None or self._has_ended():
                 await self.close()
                 self._process, self._control = await self._spawn()
+                self._last_words = b""
                 self._roots = Roots(self._build)
                 self._ways = Ways(self._lend, self._network) if self._network else None
             return self._roots
 
     def _has_ended(self) -> bool:
         assert self._control is not None
-        try:
-            return not self._control.recv(1)  # it never sends anything
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
+        for _ in range(2):  # that it has not read all that was asked comes before its words
+            try:
+                words = self._control.recv(_REPORT_BYTES)
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                continue
+            self._last_words = self._last_words or words  # it says nothing but why it ends
+            break
+        return True
+
+    def _silence(self) -> SandboxRefused:
+        """Why a call got no answer."""
+        if self._control is not None and self._has_ended() and self._last_words:
+            with contextlib.suppress(ValueError):
+                report = decode_report(self._last_words.decode())
+                if isinstance(report, Refused):
+                    return SandboxRefused(report.step, report.error)
+        return SandboxRefused("launcher", "it ended without a word")
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

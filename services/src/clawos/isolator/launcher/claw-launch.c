@@ -11,6 +11,7 @@
  *   started LANDLOCK_ABI    the program runs, all fences up
  *   exited WAIT_STATUS      the program ended
  *   usage CAUSE CPU_US KB   the sandbox is gone; CAUSE: exit, wall, stopped
+ * On CONTROL_FD we say nothing but "refused STEP ERRNO", and then end.
  * The end of its reader, or anything sent, ends the sandbox; the end of our parent ends all. Without CONTROL_FD's
  * other end we end with the last of them.
  *
@@ -48,6 +49,7 @@
 #define CAPABILITIES (1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_KILL | 1 << CAP_SYS_CHROOT | 1 << CAP_SYS_ADMIN)
 
 enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, NETWORK, DESCRIPTORS };
+enum { CONTROL = 3, GO = 4 };
 
 static struct call {
     pid_t pid;
@@ -56,7 +58,8 @@ static struct call {
     const char *cause;
 } calls[CALLS_MAX];
 static unsigned call_count;
-static int proc, pool, own_network, needs_cgroup, goes_first;
+static int proc, pool = -1, own_network, needs_cgroup, goes_first;
+static pid_t filler;
 static uid_t init_uid;
 
 int report_fd = 2;
@@ -107,15 +110,17 @@ int send_descriptors(int socket, const int *descriptors, size_t count) {
     return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
-/* How many came; -1 at the end. What does not fit, the kernel closes. */
+/* How many came; -1 at the end. errno is 0, or says what went wrong. What does not fit, the kernel closes. */
 static int receive_descriptors(int socket, int *descriptors) {
     union control control = {0};
     char byte;
     struct iovec word = {&byte, 1};
     struct msghdr message = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = &control};
     message.msg_controllen = sizeof control;
+    errno = 0;
     if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0)
         return -1;
+    errno = message.msg_flags & MSG_CTRUNC ? EMFILE : 0;
     if (message.msg_controllen < CMSG_LEN(0) || control.header.cmsg_type != SCM_RIGHTS)
         return 0;
     size_t size = control.header.cmsg_len - CMSG_LEN(0);
@@ -129,22 +134,49 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Make network namespaces ahead, each for one sandbox: of all parts it takes longest. The socket holds a few. */
-static void open_pool(void) {
+/* Make network namespaces ahead, each for one sandbox: of all parts it takes longest. The socket holds a few. A filler
+ * that cannot go on ends with the reason. */
+static int open_pool(void) {
     int pair[2], bytes = POOL_BYTES, network;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ||
-        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes))
-        refuse("pool");
-    long filler = clone_process(0, NULL, -1);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return -1;
+    filler = setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) ? -1 : (pid_t)clone_process(0, NULL, -1);
+    if (filler == 0) {
+        /* It may be started again beside calls, whose descriptors are not its to keep. */
+        if (dup2(pair[1], 0) < 0 || dup2(proc, 1) < 0 || syscall(SYS_close_range, 3U, ~0U, 0))
+            _exit(errno);
+        while (!unshare(CLONE_NEWNET) && (network = openat(1, "self/ns/net", O_RDONLY | O_CLOEXEC)) >= 0 &&
+               !send_descriptors(0, &network, 1))
+            close(network);
+        _exit(errno);
+    }
+    int error = errno;
+    close(pair[1]);
     if (filler < 0)
-        refuse("pool");
-    close(pair[filler == 0 ? 0 : 1]);
-    pool = pair[0];
-    while (filler == 0) {
-        if (unshare(CLONE_NEWNET) || (network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC)) < 0 ||
-            send_descriptors(pair[1], &network, 1))
-            _exit(1);
-        close(network);
+        close(pair[0]);
+    else
+        pool = pair[0];
+    errno = error;
+    return filler < 0 ? -1 : 0;
+}
+
+/* One of those made ahead, or -1. */
+static int take_network(void) {
+    int given[DESCRIPTORS], status, has_failed = 0;
+    for (;;) {
+        if (pool < 0 && open_pool())
+            return -1;
+        if (receive_descriptors(pool, given) == 1)
+            return given[0];
+        if (errno)
+            return -1;
+        /* The filler has ended; once is no reason to refuse a call. */
+        close(pool);
+        pool = -1;
+        if (waitpid(filler, &status, 0) != filler || has_failed++) {
+            errno = WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
+            return -1;
+        }
     }
 }
 
@@ -168,45 +200,46 @@ static int write_ids(pid_t pid, const struct plan *plan) {
 /* A network namespace to be linked to something outside, and the socket by which whoever may configures its end: that
  * one needs not enter it, and we need no capability for it. */
 static void lend_network(void) {
-    int lent[DESCRIPTORS] = {-1, -1};
-    if (receive_descriptors(pool, lent) != 1 || setns(lent[0], CLONE_NEWNET) ||
+    int lent[] = {take_network(), -1};
+    if (lent[0] < 0 || setns(lent[0], CLONE_NEWNET) ||
         (lent[1] = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)) < 0 ||
         send_descriptors(report_fd, lent, 2))
         decline("network");
     if (setns(own_network, CLONE_NEWNET))
         refuse("network");
-    close(lent[0]);
-    close(lent[1]);
+    for (int i = 0; i < 2; i++)
+        if (lent[i] >= 0)
+            close(lent[i]);
 }
 
 /* From a plan to a process that goes on by itself; 0, or -1 after having told why not. */
 static int start(struct call *call, const struct plan *plan, const int *given, int cgroup, int linked) {
-    int go[2], network[DESCRIPTORS] = {linked};
+    int go[2];
     if (setns(given[ROOT], CLONE_NEWNS))
         return decline("root");
     /* Before the sandbox's user namespace, where the groups cannot be named any more. */
     if (setgroups(plan->group_count, plan->groups))
         return decline("groups");
-    if ((linked < 0 && receive_descriptors(pool, network) != 1) || setns(network[0], CLONE_NEWNET))
-        return decline("network");
-    if (linked < 0)
-        close(network[0]);
     if (pipe2(go, O_CLOEXEC))
         return decline("pipe");
-    call->pid = (pid_t)clone_process(IN_SANDBOX, &call->pidfd, cgroup);
+    int network = linked < 0 ? take_network() : linked, is_there = network >= 0 && !setns(network, CLONE_NEWNET);
+    call->pid = is_there ? (pid_t)clone_process(IN_SANDBOX, &call->pidfd, cgroup) : -1;
     if (call->pid == 0)
         run_init(plan, given + STREAMS, go[0], init_uid);
-    if (setns(own_network, CLONE_NEWNET))
+    int failed = call->pid < 0 ? decline(is_there ? "namespaces" : "network") : 0;
+    if (is_there && setns(own_network, CLONE_NEWNET))
         refuse("network");
-    int failed = call->pid < 0 ? decline("namespaces") : 0;
-    if (!failed && (write_ids(call->pid, plan) || write(go[1], "", 1) != 1)) {
+    if (network >= 0 && network != linked)
+        close(network);
+    if (!failed && (write_ids(call->pid, plan) || write(go[1], "", 1) != 1))
         failed = decline("id-map");
+    close(go[0]);
+    close(go[1]); /* who waits for the word in vain ends */
+    if (failed && call->pid > 0) {
         kill(call->pid, SIGKILL);
         waitpid(call->pid, NULL, 0);
         close(call->pidfd);
     }
-    close(go[0]);
-    close(go[1]);
     return failed;
 }
 
@@ -223,15 +256,16 @@ static void serve(const int *given, int count) {
     struct stat found = {0};
     uint8_t *bytes = MAP_FAILED;
     struct call *call = &calls[call_count];
-    int is_build = count == STREAMS, is_lend = count == STATUS, goes_on = 0, linked = CGROUP + needs_cgroup;
+    int is_build = count == STREAMS, is_whole = !errno, goes_on = 0, linked = CGROUP + needs_cgroup;
+    int is_lend = count == STATUS && is_whole;
     report_fd = count > STATUS ? given[STATUS] : is_lend ? given[0] : -1;
+    errno = is_whole ? EBADMSG : EMFILE;
     /* Sealed: what is checked is what is used. */
     if (count > STATUS && fcntl(given[PLAN], F_GET_SEALS) == SEALS && !fstat(given[PLAN], &found) && found.st_size)
         bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, given[PLAN], 0);
-    errno = EBADMSG;
     if (is_lend) {
         lend_network();
-    } else if (call_count == CALLS_MAX || (!is_build && count != linked && count != linked + 1)) {
+    } else if (!is_whole || call_count == CALLS_MAX || (!is_build && count != linked && count != linked + 1)) {
         decline("request");
     } else if (bytes == MAP_FAILED || plan_parse(&plan, bytes, (size_t)found.st_size)) {
         decline("plan");
@@ -281,20 +315,23 @@ static int wait_ms(void) {
 }
 
 /* Pid 1 of all sandboxes and owner of the user namespace they are made in. It runs nothing of a program. */
-_Noreturn static void run_spawner(int control) {
+_Noreturn static void run_spawner(void) {
     char score[16] = "";
+    int control;
     /* Everything else goes, whoever leaked it. */
-    if (dup2(control, 3) < 0 || syscall(SYS_close_range, 4U, ~0U, 0))
+    if (syscall(SYS_close_range, CONTROL + 1U, ~0U, 0))
         refuse("close-range");
     proc = root_open();
     own_network = openat(proc, "self/ns/net", O_RDONLY | O_CLOEXEC);
     int own_score = openat(proc, "self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-    if (own_network < 0 || read(own_score, score, sizeof score - 1) < 0)
+    if (own_network < 0 || own_score < 0 || read(own_score, score, sizeof score - 1) < 0)
         refuse("proc");
     goes_first = strtol(score, NULL, 10) < strtol(OOM_SCORE, NULL, 10);
     keep_capabilities(CAPABILITIES);
-    open_pool();
-    for (control = 3; control >= 0 || call_count;) {
+    if (open_pool())
+        refuse("pool");
+    for (control = CONTROL; control >= 0 || call_count;) {
+        report_fd = CONTROL; /* what is of no one call */
         struct pollfd fds[1 + 2 * CALLS_MAX] = {{control, POLLIN, 0}};
         for (unsigned i = 0; i < call_count; i++) {
             fds[1 + 2 * i] = (struct pollfd){calls[i].pidfd, POLLIN, 0};
@@ -306,7 +343,9 @@ _Noreturn static void run_spawner(int control) {
             attend(&calls[i], fds[1 + 2 * i].revents, fds[2 + 2 * i].revents);
         if (fds[0].revents) {
             int given[DESCRIPTORS], count = receive_descriptors(control, given);
-            if (count < 0)
+            if (count < 0 && errno)
+                refuse("request");
+            else if (count < 0)
                 control = -1;
             else
                 serve(given, count);
@@ -316,13 +355,15 @@ _Noreturn static void run_spawner(int control) {
 }
 
 int main(int argc, char **argv) {
-    int control, go[2], status;
+    int go[2], status;
     char byte, path[32];
     needs_cgroup = argc != 6 || strcmp(argv[5], "--test-without-cgroup");
-    if (argc != (needs_cgroup ? 5 : 6) || (control = atoi(argv[1])) < 3 || !(init_uid = (uid_t)atoi(argv[4]))) {
+    if (argc != (needs_cgroup ? 5 : 6) || atoi(argv[1]) < 3 || !(init_uid = (uid_t)atoi(argv[4])) ||
+        dup2(atoi(argv[1]), CONTROL) < 0) {
         fputs("usage: claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID\n", stderr);
         return 2;
     }
+    report_fd = CONTROL;
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         signal(signal_number, signal_number == SIGPIPE ? SIG_IGN : SIG_DFL);
     sigset_t none;
@@ -335,10 +376,14 @@ int main(int argc, char **argv) {
     if (spawner < 0)
         refuse("namespaces");
     if (spawner == 0) {
+        struct pollfd launcher = {go[0], 0, 0};
         close(go[1]);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || read(go[0], &byte, 1) != 1)
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+            refuse("process");
+        /* Should it have ended before we asked for that signal, it has hung up. */
+        if (read(go[0], &byte, 1) != 1 || poll(&launcher, 1, 0))
             _exit(1);
-        run_spawner(control);
+        run_spawner();
     }
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "/proc/%d/%cid_map", (int)spawner, "ug"[i]);
@@ -346,7 +391,8 @@ int main(int argc, char **argv) {
             refuse("id-map");
     }
     keep_capabilities(0);
-    if (write(go[1], "", 1) != 1 || syscall(SYS_close_range, 3U, ~0U, 0) || waitpid(spawner, &status, 0) != spawner)
-        return 1;
+    if (write(go[1], "", 1) != 1 || dup2(go[1], GO) < 0 || syscall(SYS_close_range, GO + 1U, ~0U, 0) ||
+        waitpid(spawner, &status, 0) != spawner)
+        refuse("process");
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

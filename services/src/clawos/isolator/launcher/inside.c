@@ -53,7 +53,10 @@ _Noreturn void run_init(const struct plan *plan, const int *streams, int go, uid
     if (sethostname(plan->hostname, strlen(plan->hostname)))
         refuse("hostname");
     char byte;
-    if (read(GO, &byte, 1) != 1) /* it could not */
+    ssize_t told = read(GO, &byte, 1);
+    if (told < 0)
+        refuse("id-map");
+    if (told == 0) /* the spawner could not, and has said so */
         _exit(1);
     root_finish(plan);
     if (setresgid(plan->gid, plan->gid, plan->gid) || setresuid(init_uid, init_uid, init_uid))
@@ -74,7 +77,8 @@ _Noreturn void run_init(const struct plan *plan, const int *streams, int go, uid
         errno = ECHILD;
         refuse("worker");
     }
-    report("started %u\n", landlock_abi());
+    if (report("started %u\n", landlock_abi()) < 0) /* a program that nobody knows of does not run */
+        _exit(1);
     for (;;) {
         int status;
         pid_t ended = waitpid(-1, &status, 0);

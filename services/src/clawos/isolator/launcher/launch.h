@@ -66,7 +66,7 @@ struct plan {
     struct operation operations[OPERATIONS_MAX];
 };
 
-#define report(...) (void)dprintf(report_fd, __VA_ARGS__) /* where nobody listens, the spawner sees it too */
+#define report(...) dprintf(report_fd, __VA_ARGS__) /* where nobody listens, the spawner sees it too */
 
 /* claw-launch.c. report_fd: a process speaks of one call at a time. */
 extern int report_fd;

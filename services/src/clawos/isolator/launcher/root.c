@@ -49,7 +49,7 @@ static int walk(const char *path) {
 
 static void set_attributes(int tree, unsigned flags, uint64_t set, const char *step) {
     struct mount_attr attributes = {.attr_set = set, .propagation = MS_PRIVATE};
-    if (syscall(SYS_mount_setattr, tree, "", flags | AT_EMPTY_PATH, &attributes, sizeof attributes))
+    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", flags | AT_EMPTY_PATH, &attributes, sizeof attributes))
         refuse(step);
 }
 
@@ -67,7 +67,7 @@ static void attach(int tree, const char *path, const char *step) {
 static int clone_tree(int source, const char *step) {
     /* Recursive, for the kernel refuses to uncover what a mount below hides; so are the attributes set on it. */
     unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-    int tree = (int)syscall(SYS_open_tree, source, "", flags);
+    int tree = source < 0 ? -1 : (int)syscall(SYS_open_tree, source, "", flags);
     if (tree < 0)
         refuse(step);
     close(source);
@@ -76,10 +76,12 @@ static int clone_tree(int source, const char *step) {
 
 static int new_file_system(const char *type, const char *const options[][2], uint64_t attributes) {
     int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+    if (context < 0)
+        refuse(type);
     for (size_t i = 0; options && options[i][0]; i++)
         if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0))
             refuse(type);
-    if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+    if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         refuse(type);
     int tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
     if (tree < 0)
