@@ -20,8 +20,9 @@ from clawos.network.links import Links
 from clawos.network.program import PinnedProgram
 from clawos.network.service import Network
 
-TIMEOUT_S = 1.0
-"""Of what must not get through: a packet in one machine takes microseconds."""
+TIMEOUT_S = 20.0
+KEPT_OFF_S = 1.0
+"""What got through in this time would have: a packet in one machine takes microseconds."""
 
 # What the launcher does: a namespace owned by a user namespace, and a route socket opened in it.
 _SANDBOX = """
@@ -128,7 +129,7 @@ def listen(segment: None) -> Iterator[Callable[..., socket.socket]]:
 
         def start(address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
             listener = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            listener.settimeout(TIMEOUT_S)
+            listener.settimeout(KEPT_OFF_S if kind == socket.SOCK_DGRAM else TIMEOUT_S)
             listener.bind((address, port))
             if kind == socket.SOCK_STREAM:
                 listener.listen()
@@ -137,13 +138,17 @@ def listen(segment: None) -> Iterator[Callable[..., socket.socket]]:
         yield start
 
 
-def reaches(address: str, port: int, source: str | None = None) -> bool:
+def reaches(address: str, port: int, source: str | None = None, timeout_s: float = TIMEOUT_S) -> bool:
     """Does a connection come about from here?"""
     try:
-        with socket.create_connection((address, port), TIMEOUT_S, (source, 0) if source else None):
+        with socket.create_connection((address, port), timeout_s, (source, 0) if source else None):
             return True
     except OSError:
         return False
+
+
+def is_kept_off(address: str, port: int, source: str | None = None) -> bool:
+    return not reaches(address, port, source, KEPT_OFF_S)
 
 
 def links() -> set[str]:
