@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import struct
 from collections import deque
@@ -15,8 +14,6 @@ from dataclasses import dataclass
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.plan import Proxy
 from clawos.isolator.ports import Network
-
-log = logging.getLogger(__name__)
 
 AHEAD = 2
 """As many as a small machine has processors: to link one takes about as long as to run a short call."""
