@@ -49,6 +49,7 @@ int main(void) {
     putchar('\n');
     print_text("hostname", plan.hostname);
     print_text("cwd", plan.cwd);
+    printf("connect %u\n", plan.connect_port);
     for (size_t i = 0; i < plan.operation_count; i++)
         print_operation(&plan.operations[i]);
     return fflush(stdout) ? 2 : 0;

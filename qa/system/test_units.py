@@ -21,8 +21,10 @@ UNITS = sorted(
     {p.name for p in SOURCE.glob("*/system/clawos-*.service")}
     | {p.name for p in Path("rootfs/tree/usr/lib/systemd/system").glob("clawos-*.service")}
 )
-# Exposure of `systemd-analyze security`; the isolator builds namespaces and still stays below.
+# Exposure of `systemd-analyze security`. The isolator builds namespaces; and sandboxes inherit its filter, so
+# that it must let through what those with the way out do: sockets of AF_INET, to one address.
 EXPOSURE_LIMIT = 2.5
+EXPOSURE_LIMITS = {"clawos-isolator.service": 2.8}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -40,7 +42,9 @@ def test_unit_is_hardened(root: Run, unit: str) -> None:
     lines = root(f"systemd-analyze security --no-pager {unit}").text.splitlines()
     overall = next(line for line in lines if "Overall exposure level" in line)
     score = float(overall.split(":")[1].split()[0])
-    assert score <= EXPOSURE_LIMIT, "\n".join(line for line in lines if line.startswith("✗"))
+    assert score <= EXPOSURE_LIMITS.get(unit, EXPOSURE_LIMIT), "\n".join(
+        line for line in lines if line.startswith("✗")
+    )
 
 
 # Become a program under a profile, as the unit does, and read a file that no service of ours needs.
@@ -58,7 +62,7 @@ def test_apparmor_holds_the_room(root: Run, room: str) -> None:
     assert root(f"cat /proc/{pid}/attr/apparmor/current").text.strip() == f"clawos-{room} (enforce)"
 
 
-@pytest.mark.parametrize("profile", ["clawos-agent", "clawos-inference"])
+@pytest.mark.parametrize("profile", ["clawos-agent", "clawos-inference", "clawos-network"])
 def test_apparmor_profile_refuses_what_it_does_not_name(root: Run, profile: str) -> None:
     assert root(READ_AS + "''").status == 0
     refused = root(READ_AS + profile)
@@ -89,7 +93,12 @@ def test_killed_room_comes_back(root: Run, room: str) -> None:
 
 
 def test_strangers_are_refused_by_the_bus(root: Run) -> None:
-    for name, member in (("Inference1", "Models"), ("Isolator1", "Status"), ("Agent1", "Tools")):
+    for name, member in (
+        ("Inference1", "Models"),
+        ("Isolator1", "Status"),
+        ("Network1", "Status"),
+        ("Agent1", "Tools"),
+    ):
         call = f"busctl call org.clawos.{name} /org/clawos/{name} org.clawos.{name} {member}"
         assert root(call).status == 0
         refused = root(f"runuser -u nobody -- {call} 2>&1")
@@ -101,6 +110,7 @@ def test_user_may_talk_to_the_agent_only(root: Run) -> None:
     for name, member, allowed in (
         ("Inference1", "Models", False),
         ("Isolator1", "Status", False),
+        ("Network1", "Status", False),
         ("Agent1", "Tools", True),
     ):
         call = f"busctl call org.clawos.{name} /org/clawos/{name} org.clawos.{name} {member}"

@@ -145,7 +145,12 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
         ("bad.type", lambda t: t.replace('"integer"', '"array"'), "`$.arguments"),
         ("bad.path", lambda t: t.replace('"/etc"', '"/etc/../root"'), "not a plain absolute path"),
         ("bad.path2", lambda t: t.replace('"/etc"', '"etc"'), "`$.permissions.read"),
-        ("bad.root", lambda t: t.replace("[permissions]", "[permissions]\nnetwork = true"), "`network`"),
+        ("bad.root", lambda t: t.replace("[permissions]", "[permissions]\nroot = true"), "`root`"),
+        (
+            "bad.network",
+            lambda t: t.replace("[permissions]", '[permissions]\nnetwork = "lan"'),
+            "`$.permissions.network`",
+        ),
         ("bad.asks", lambda t: 'asks = "look at {where}"\n' + t, "not a required argument: where"),
         ("bad.asks2", lambda t: 'asks = "count {count}"\n' + t, "not a required argument: count"),
         ("bad.asks3", lambda t: 'asks = "look at {path"\n' + t, "`$.asks`"),

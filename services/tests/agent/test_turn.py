@@ -102,6 +102,7 @@ async def test_sandbox_is_asked_for_exactly_what_the_manifest_permits(make_world
         "sockets": [],
         "groups": [],
         "host_proc": False,
+        "network": "none",
         "run_as": "clawos-sandbox",
         "quota": "small",
         "seccomp": "shell",

@@ -17,9 +17,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def services(bus_address: str) -> Iterator[None]:
-    """Agent, inference and isolator as `fakes.py` plays them, each as the user that its bus policy wants."""
+    """All rooms as `fakes.py` plays them, each as the user that its bus policy wants."""
     processes = []
-    for room in ("agent", "inference", "isolator"):
+    for room in ("agent", "inference", "isolator", "network"):
         uid = pwd.getpwnam(f"clawos-{room}").pw_uid
         process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("fakes.py"), bus_address, room, str(uid)],

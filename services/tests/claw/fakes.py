@@ -182,11 +182,17 @@ class FakeInference(Interface):
         return "c1", fd
 
 
+class FakeNetwork(Interface):
+    @method
+    async def status(self) -> Str:
+        return "{}"
+
+
 async def main(address: str, room: str, uid: str) -> None:
     os.setgroups([])
     os.setgid(int(uid))
     os.setuid(int(uid))  # only now: the bus policy lets only this user have the name
-    fakes = {"agent": FakeAgent, "inference": FakeInference, "isolator": FakeIsolator}
+    fakes = {"agent": FakeAgent, "inference": FakeInference, "isolator": FakeIsolator, "network": FakeNetwork}
     bus = await Bus.connect(address)
     await bus.serve(Room(room).bus_name, Room(room).object_path, fakes[room]())
     print("ready", flush=True)

@@ -31,7 +31,7 @@ from clawos.isolator.service import Handle, Isolator
 SERVICES = Path(__file__).parents[2]
 ISOLATOR = SERVICES / "src" / "clawos" / "isolator"
 POLICIES = SERVICES.parent / "policies"
-PROFILES = ("python", "shell", "wasm")
+PROFILES = ("python", "python-egress", "shell", "shell-egress", "wasm")
 BACKENDS = ("launcher", "bubblewrap")
 
 

@@ -106,8 +106,19 @@ class Rig:
             reports = (said + read_socket(status)).decode().split("\n")
         return [line for line in reports if line], fds[0] if fds else None
 
-    def start(self, plan_fd: int, root: int, streams: Sequence[int]) -> socket.socket:
-        return self.ask([plan_fd, *streams, root, *([self._leaf] if self._leaf else [])])
+    def start(
+        self, plan_fd: int, root: int, streams: Sequence[int], network: Sequence[int] = ()
+    ) -> socket.socket:
+        return self.ask([plan_fd, *streams, root, *([self._leaf] if self._leaf else []), *network])
+
+    def lend(self) -> tuple[int, int]:
+        """A network namespace, and a route socket in it."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                socket.send_fds(self.control, [b"\0"], [theirs.fileno()])
+            _, (network, route), _, _ = socket.recv_fds(ours, 4096, 2)
+        return network, route
 
     def run(self, data: bytes, stdout: int | None = None) -> list[str]:
         """The reports from building the plan's root and running it, to the end."""

@@ -43,7 +43,7 @@ UNDERSTOOD = {
     "gid",
     "groups",
     "hostname",
-    "network",
+    "proxy",
     "cwd",
     "stdin",
     "wall_s",

@@ -13,7 +13,7 @@ import pytest
 from clawos.core.errors import BadRequest
 from clawos.core.parse import from_value
 from clawos.isolator.config import Config
-from clawos.isolator.errors import EgressMissing, SpecInvalid
+from clawos.isolator.errors import SpecInvalid
 from clawos.isolator.plan import (
     Access,
     Allow,
@@ -25,6 +25,7 @@ from clawos.isolator.plan import (
     Operation,
     Plan,
     Proc,
+    Proxy,
     Tmpfs,
     in_order,
 )
@@ -120,10 +121,24 @@ def test_refusals(planner: Planner, spec: dict[str, Any], words: str) -> None:
         plan(planner, **spec)
 
 
-def test_nothing_leads_out_yet(planner: Planner) -> None:
-    with pytest.raises(EgressMissing, match="nothing leads out"):
-        plan(planner, network="egress")
-    assert plan(planner, network="none").describe()["network"] == "none"
+def test_the_way_out_is_all_that_a_proxy_adds(planner: Planner) -> None:
+    spec = parse(spec_text("/usr/bin/true", network="egress", seccomp="python", env={"http_proxy": "mine"}))
+    proxy = Proxy("198.19.255.1", 8118)
+    without, made = planner.plan(spec), planner.plan(spec, proxy)
+    assert made.env["HTTPS_PROXY"] == made.env["all_proxy"] == "http://198.19.255.1:8118"
+    assert made.env["http_proxy"] == "mine", "what the caller names comes last; it opens nothing"
+    assert (without.seccomp_name, made.seccomp_name) == ("python", "python-egress")
+    assert made.operations == without.operations
+    assert made.describe()["network"] == "198.19.255.1:8118"
+    assert ["tcp 8118", "connect"] in made.describe()["filters"]["landlock"]
+    assert not [name for name in without.env if "proxy" in name and name not in spec.env]
+    assert without.describe()["network"] == "none"
+
+
+def test_what_has_no_sockets_has_no_way_out(planner: Planner) -> None:
+    spec = parse(spec_text("/usr/bin/true", network="egress", seccomp="wasm"))
+    with pytest.raises(SpecInvalid, match="'wasm' knows no way out"):
+        planner.plan(spec, Proxy("198.19.255.1", 8118))
 
 
 def test_nothing_is_shown_in_what_is_fresh_for_each_call(config: Config, planner: Planner) -> None:

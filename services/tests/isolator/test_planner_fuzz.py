@@ -38,6 +38,7 @@ from clawos.isolator.plan import (
     Operation,
     Plan,
     Proc,
+    Proxy,
     Tmpfs,
 )
 from clawos.isolator.planner import Planner
@@ -180,6 +181,7 @@ def told(plan: Plan) -> Iterator[str]:
     yield f"filter {hexadecimal(plan.seccomp_filter)}"
     yield f"hostname {hexadecimal(plan.hostname)}"
     yield f"cwd {hexadecimal(plan.cwd)}"
+    yield f"connect {plan.proxy.port if plan.proxy else 0}"
     for o in plan.operations:
         match o:
             case Dir(_, mode):
@@ -232,6 +234,8 @@ def test_a_whole_plan_that_the_launcher_takes_or_a_refusal(
     except SpecInvalid:
         return
     hypothesis.event("a plan")
+    ports = st.integers(1, 65535)
+    plan = replace(plan, proxy=data.draw(st.none() | st.builds(Proxy, st.just("198.19.255.1"), ports)))
     check(traps, plan, asked)
     json.dumps(plan.describe())
     assert read_back(print_plan, encode(plan)) == list(told(plan))

@@ -35,7 +35,7 @@ from .conftest import POLICIES, PROFILES
 SECCOMP = POLICIES / "seccomp"
 X86, ARM = ARCHITECTURES["x86_64"], ARCHITECTURES["aarch64"]
 ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x50000 + errno.EPERM, 0x50000 + errno.ENOSYS, 0x80000000
-LIMITS = {"shell": 150, "python": 125, "wasm": 60}
+LIMITS = {"shell": 150, "shell-egress": 150, "python": 125, "python-egress": 125, "wasm": 60}
 
 
 def evaluate(blob: bytes, number: int, arguments: tuple[int, ...] = (), arch: int = X86.token) -> int:
@@ -131,7 +131,39 @@ def test_the_kernel_kills_32_bit_calls(blob: bytes, ask_kernel: Ask) -> None:
     assert control == [ALLOWED], "without our filter, getpid by int 0x80 gets through"
 
 
-FAMILIES = [("socket", (family, 1, 0), EPERM) for family in range(46) if family != 1]
+FAMILIES = [("socket", (family, 1, 0), EPERM) for family in range(46) if family not in (1, 2)]
+NO_NETWORK = [("socket", (2, 1, 0), EPERM), ("sendto", (0, 0, 0, 0x20000000), ALLOWED)]
+STREAM, DATAGRAM, RAW, PACKET = 1, 2, 3, 10
+TCP, UDP, MPTCP = 6, 17, 262
+FAST_OPEN = 0x20000000
+EGRESS = [
+    *[
+        ("socket", (2, STREAM | flags, protocol), ALLOWED)
+        for flags in (0, 0x800, 0x80800)
+        for protocol in (0, TCP)
+    ],
+    *[("socket", (2, STREAM, protocol), EPERM) for protocol in (1, 7, UDP, MPTCP, 132, 255)],
+    *[("socket", (2, kind, 0), EPERM) for kind in (DATAGRAM, RAW, 4, 5, 6, PACKET, 0, STREAM | 0x100)],
+    ("socket", (2, DATAGRAM, UDP), EPERM),
+    ("socket", (2, RAW, 255), EPERM),
+    ("socketpair", (1, 1, 0), ALLOWED),
+    ("sendto", (3, 0, 5, 0x4000, 0, 0), ALLOWED),  # MSG_NOSIGNAL
+    ("sendto", (3, 0, 5, FAST_OPEN, 0, 16), EPERM),
+    ("sendto", (3, 0, 5, FAST_OPEN | 0x4000, 0, 16), EPERM),
+    ("sendmsg", (3, 0, 0), ALLOWED),
+    ("sendmsg", (3, 0, FAST_OPEN), EPERM),
+    ("setsockopt", (3, 1, 2), ALLOWED),  # SO_REUSEADDR
+    *[("setsockopt", (3, 6, option), ALLOWED) for option in (1, 4, 5, 6)],  # NODELAY, KEEP…
+    *[
+        ("setsockopt", (3, 6, option), EPERM) for option in (13, 14, 19, 23, 30, 31, 38)
+    ],  # MD5SIG, REPAIR, ULP, AO …
+    *[
+        ("setsockopt", (3, level, 1), EPERM) for level in (17, 41, 255, 263, 282)
+    ],  # UDP, IPv6, raw, packet, TLS
+    *[
+        ("setsockopt", (3, 0, option), EPERM) for option in (3, 15, 19, 64)
+    ],  # HDRINCL, FREEBIND, TRANSPARENT, tables
+]
 EVERYWHERE = [
     *[("clone", (0x11 | 1 << bit,), EPERM) for bit in (17, 25, 26, 27, 28, 29, 30)],
     *[("clone", (0x50F00 | 1 << bit,), EPERM) for bit in (17, 25, 26, 27, 28, 29, 30)],
@@ -163,13 +195,16 @@ PROGRAMS = [
 ]
 FIFO, DEVICES = 0o010644, (0o020644, 0o060644, 0o140644, 0o100644, 0o030644)
 KNOWN = {
-    "python": [*EVERYWHERE, *PROGRAMS, ("mknodat", (0, 0, FIFO), EPERM)],
+    "python": [*EVERYWHERE, *PROGRAMS, *NO_NETWORK, ("mknodat", (0, 0, FIFO), EPERM)],
     "shell": [
         *EVERYWHERE,
         *PROGRAMS,
+        *NO_NETWORK,
         ("mknodat", (0, 0, FIFO), ALLOWED),
         *[("mknodat", (0, 0, mode), EPERM) for mode in DEVICES],
     ],
+    "python-egress": [*EVERYWHERE, *PROGRAMS, *EGRESS],
+    "shell-egress": [*EVERYWHERE, *PROGRAMS, *EGRESS],
     "wasm": [
         *EVERYWHERE,
         ("clone", (0x11,), EPERM),
@@ -357,7 +392,7 @@ def test_the_other_architecture_has_something_in_the_place_of(call: str) -> None
         "poll": "ppoll",
     }
     assert resolve(call, ARM) is None
-    for name in ("python", "shell"):
+    for name in ("python", "python-egress", "shell", "shell-egress"):
         assert profile.load(SECCOMP, name, ARM.name)[newer[call]] == ALLOW
 
 
@@ -413,6 +448,9 @@ def write(directory: Path, **files: Any) -> Path:
         ),
         ({"p": {"include": ["layer"]}, "layer": {"include": ["layer"]}}, "includes no layer"),
         ({"p": {"include": ["missing"]}}, "No such file"),
+        ({"p": {"like": "q", "instead": {"a": "b"}}, "q": {}}, "q does not include a"),
+        ({"p": {"like": "q"}, "q": {}}, "like and instead go together"),
+        ({"p": {"like": "q", "instead": {"a": "b"}, "include": ["a"]}}, "without include"),
         ({"p": {"permit": ["read"]}}, "unknown field"),
         ({"p": {"allow": ["read"], "reasons": {"write": "why"}}}, "reasons names what is not listed: write"),
         ({"p": {"allow": ["read"], "allow_on": {"x86_64": ["read"]}}}, "read is named twice"),

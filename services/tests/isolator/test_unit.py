@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
+from clawos.network.config import Config as NetworkConfig
 
 from .conftest import ISOLATOR, POLICIES
 
@@ -25,3 +26,8 @@ def test_there_are_descriptors_for_every_call_and_every_quota() -> None:
     defaults = Config()
     assert limit >= defaults.running_max * _DESCRIPTORS_A_CALL + defaults.queued_max + 100
     assert limit >= max(quota.open_files for quota in quotas.load(POLICIES / "quotas.toml").values())
+
+
+def test_the_way_out_is_where_the_network_room_has_it() -> None:
+    assert UNIT["IPAddressDeny"] == "any"
+    assert UNIT["IPAddressAllow"].split() == [NetworkConfig().proxy, "localhost"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -14,13 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clawos.isolator.handover import sealed
-from clawos.isolator.plan import Access, Mount
+from clawos.isolator.plan import Access, Mount, Proxy
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import Exited, Kind, Refused, Started, Usage, decode_report, encode, landlock
 
 from .conftest import ISOLATOR, spec_text
 from .rig import INIT, Rig, read_socket
+
+SIOCGSKNS = 0x894C
 
 
 @pytest.fixture
@@ -116,6 +120,9 @@ def mutations(data: bytes) -> dict[str, bytes]:
         "two directories": sized(body + record(Kind.CWD, b"/\0")),
         "group 0": sized(body + record(Kind.GROUP, number=0)),
         "an unknown limit": sized(body + record(Kind.RLIMIT, flags=99)),
+        "port 0": sized(body + record(Kind.CONNECT)),
+        "a port that is none": sized(body + record(Kind.CONNECT, number=65536)),
+        "two ports": sized(body + record(Kind.CONNECT, number=80) * 2),
         "too many arguments": sized(body + record(Kind.ARG, b"x\0") * 1100),
         "sizes that overflow": sized(body + struct.pack("<IIQII", 1, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF)),
         "no program": sized(record(Kind.CWD, b"/\0")),
@@ -195,6 +202,43 @@ def test_a_request_without_all_its_descriptors_is_refused(rig: Rig, plan_bytes: 
         assert read_socket(status).startswith(b"refused root "), "what is no root is none"
     for fd in (plan_fd, null, root):
         os.close(fd)
+
+
+def test_a_plan_that_connects_needs_a_way_and_no_other_may_have_one(rig: Rig, planner: Planner) -> None:
+    spec = parse(spec_text("/usr/bin/true", network="egress"))
+    connects = sealed(encode(planner.plan(spec, Proxy("198.19.255.1", 8118))))
+    plain = sealed(encode(planner.plan(spec)))
+    null = os.open(os.devnull, os.O_RDWR)
+    _, root = rig.build(plain)
+    assert root is not None
+    network, route = rig.lend()
+    ours = os.open("/proc/self/ns/net", os.O_RDONLY)
+    for plan, way, answer in (
+        (connects, (), "refused request 74\n"),
+        (plain, (network,), "refused request 74\n"),
+        (connects, (network, network), "refused request 74\n"),
+        (connects, (null,), "refused network 22\n"),
+        (connects, (route,), "refused network 22\n"),
+        (connects, (ours,), "refused network 1\n"),  # the machine's own: the launcher may not enter it
+        (connects, (network,), "started"),
+        (plain, (), "started"),
+    ):
+        with rig.start(plan, root, (null, null, null), way) as status:
+            assert read_socket(status).decode().startswith(answer), (way, answer)
+    for fd in (connects, plain, null, root, network, route, ours):
+        os.close(fd)
+
+
+def test_each_network_namespace_is_lent_once(rig: Rig) -> None:
+    lent = [rig.lend() for _ in range(20)]
+    assert len({os.fstat(network).st_ino for network, _ in lent}) == 20
+    for network, route in lent:
+        with socket.socket(fileno=route) as inside:
+            assert (inside.family, inside.proto) == (socket.AF_NETLINK, 0)
+            named = fcntl.ioctl(inside, SIOCGSKNS)
+        assert os.path.samestat(os.fstat(named), os.fstat(network))
+        os.close(named)
+        os.close(network)
 
 
 def test_the_cgroup_is_not_optional(launcher_path: Path, plan_bytes: bytes) -> None:

@@ -101,6 +101,13 @@ class Arguments(Record, frozen=True, rename="camel", omit_defaults=True):
             raise ValueError(f"required names what is not a property: {', '.join(sorted(unknown))}")
 
 
+class Network(StrEnum):
+    """Where a tool may connect to."""
+
+    NONE = "none"
+    EGRESS = "egress"
+
+
 class Permissions(Record, frozen=True):
     """What the sandbox of a call holds beside the system's own programs; nothing unless it is named."""
 
@@ -109,6 +116,9 @@ class Permissions(Record, frozen=True):
     sockets: Annotated[tuple[AbsolutePath, ...], Meta(max_length=8)] = ()
     groups: Annotated[tuple[SystemName, ...], Meta(max_length=8)] = ()
     host_proc: bool = False
+    network: Annotated[Network, Meta(description="egress: to the egress service, and nowhere else")] = (
+        Network.NONE
+    )
     run_as: SystemName = "clawos-sandbox"
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from clawos.agent.manifest import Home, Manifest, Runtime
+from clawos.agent.manifest import Home, Manifest, Network, Runtime
 from clawos.core.parse import Record
 
 
@@ -38,6 +38,7 @@ class RunSpec(Record, frozen=True):
     sockets: tuple[str, ...]
     groups: tuple[str, ...]
     host_proc: bool
+    network: Network
     run_as: str
     quota: str
     seccomp: str
@@ -73,6 +74,7 @@ def run_spec(manifest: Manifest, argv: tuple[str, ...], user: User, *, stdin: bo
         sockets=allowed.sockets,
         groups=allowed.groups,
         host_proc=allowed.host_proc,
+        network=allowed.network,
         run_as=allowed.run_as,
         quota=manifest.quota,
         seccomp=manifest.seccomp,

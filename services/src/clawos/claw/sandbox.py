@@ -48,7 +48,8 @@ def show_plan(planned: dict[str, Any]) -> None:
     filters = planned["filters"]
     print(f"{output.harmless(planned['tool'])}: {output.harmless(shlex.join(planned['argv']))}")
     print(f"as {planned['run_as']}{_with_groups(planned['groups'])}, in {output.harmless(planned['cwd'])}")
-    print(f"own namespaces: {' '.join(planned['namespaces'])}\n")
+    print(f"own namespaces: {' '.join(planned['namespaces'])}")
+    print(f"network: {output.harmless(planned['network'])}\n")
     output.print_table(
         ["MOUNT", "FROM", "ACCESS"],
         [[m["path"], m["source"], _access(m)] for m in planned["mounts"]],

@@ -13,6 +13,7 @@ from clawos.isolator.config import ROOM, Config
 from clawos.isolator.filters import load as load_filters
 from clawos.isolator.interface import IsolatorInterface
 from clawos.isolator.launcher import LinuxMachine
+from clawos.isolator.network import NetworkRoom
 from clawos.isolator.planner import Planner
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.service import Isolator
@@ -21,9 +22,10 @@ from clawos.isolator.service import Isolator
 async def build(bus: Bus) -> tuple[Service, Interface]:
     settings = config.load(ROOM, Config)
     cgroups = await Cgroups.claim(disk_of(settings.home))
+    network = NetworkRoom(bus)
     isolator = Isolator(
         Planner(settings, quotas.load(settings.quotas), load_filters(settings.filters)),
-        await backend.choose(settings, cgroups),
+        await backend.choose(settings, cgroups, network),
         LinuxMachine(cgroups, settings.backend),
         FairQueue(
             settings.running_max,
@@ -33,6 +35,7 @@ async def build(bus: Bus) -> tuple[Service, Interface]:
             user_queued_max=settings.user_queued_max,
         ),
         settings.drain_s,
+        network,
     )
     return isolator, IsolatorInterface(isolator, bus)
 

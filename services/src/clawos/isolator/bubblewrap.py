@@ -217,6 +217,8 @@ class Bubblewrap:
             raise SandboxRefused("openat2", "a filter on this service blocks the system call")
 
     async def start(self, call_id: str, plan: Plan, streams: Streams) -> BubblewrapSandbox:
+        if plan.proxy:
+            raise SandboxRefused("egress", "bubblewrap enters no network namespace that is made ahead")
         make_home(plan)
         async with contextlib.AsyncExitStack() as on_failure:
             uid = self.uids.lend(plan)

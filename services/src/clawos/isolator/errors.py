@@ -66,7 +66,12 @@ class SandboxRefused(ClawError):
         return self
 
 
-class EgressMissing(ClawError):
-    """A call asks for the way out, and this machine has no egress service yet."""
+class EgressRefused(SandboxRefused):
+    """A call asks for the way to the egress service and cannot have it; nothing ran. Field `reason`: why."""
 
-    name = "EgressMissing"
+    name = "EgressRefused"
+
+    def __init__(self, error: ClawError) -> None:
+        super().__init__("egress", error.message)
+        self.hint = error.hint
+        self.fields = {"step": self.step, "reason": error.bus_name.rpartition(".")[2]}

@@ -34,7 +34,7 @@ class IsolatorInterface(Interface):
     @method
     async def plan(self, spec: Str) -> Str:
         """The mounts, limits and filters that Run would set up, as JSON; nothing runs."""
-        return to_json(self._isolator.plan(spec))
+        return to_json(await self._isolator.plan(spec))
 
     @method
     async def status(self) -> Str:

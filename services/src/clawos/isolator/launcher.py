@@ -19,8 +19,9 @@ from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import LANG, Plan
-from clawos.isolator.ports import Outcome, Streams
+from clawos.isolator.ports import Network, Outcome, Streams
 from clawos.isolator.roots import Roots
+from clawos.isolator.ways import Ways
 from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
@@ -29,7 +30,7 @@ _START_TIMEOUT_S = 60
 _STDERR = 2
 _REPORT_BYTES = 256
 # The launcher ends a builder after 5 s itself.
-_BUILD_TIMEOUT_S = 15
+_ANSWER_TIMEOUT_S = 15
 _SYS_LANDLOCK_CREATE_RULESET = 444  # one number on every architecture
 
 
@@ -154,6 +155,7 @@ class Launcher:
         program: Path,
         cgroups: Cgroups | None,
         ids: HostIds | None = None,
+        network: Network | None = None,
         *,
         before: Sequence[str | Path] = (),
         uids: CallIds | None = None,
@@ -170,13 +172,17 @@ class Launcher:
         self._control: socket.socket | None = None
         self._last_words = b""
         self._roots: Roots | None = None
+        self._network = network
+        self._ways: Ways | None = None
         self._starting = asyncio.Lock()
         self._building: set[asyncio.Task[int]] = set()
 
     def another(self, command: Sequence[str | Path]) -> Launcher:
         """Of the same sandboxes, by another program: no two calls of both have one id."""
         *before, program = command
-        return Launcher(Path(program), self._cgroups, self._ids, before=before, uids=self.uids)
+        return Launcher(
+            Path(program), self._cgroups, self._ids, self._network, before=before, uids=self.uids
+        )
 
     async def prepare(self, plan: Plan) -> None:
         """Be as ready for calls of this plan as after the first. Raises SandboxRefused, OSError."""
@@ -220,6 +226,9 @@ class Launcher:
         if self._roots is not None:
             self._roots.close()
             self._roots = None
+        if self._ways is not None:
+            await self._ways.close()
+            self._ways = None
         if self._process is not None:
             await self._process.wait()
 
@@ -230,11 +239,14 @@ class Launcher:
             ours.callback(os.close, root)
             plan_fd = sealed(encode(plan, uid))
             ours.callback(os.close, plan_fd)
+            network = await self._way(plan)
+            for fd in network:
+                ours.callback(os.close, fd)
             end, theirs = socket.socketpair()
             with theirs, contextlib.ExitStack() as on_failure:
                 on_failure.callback(end.close)
                 fds = [plan_fd, theirs.fileno(), streams.stdin, streams.stdout, streams.stderr, root]
-                self._send([*fds, leaf.fd] if leaf else fds)
+                self._send([*fds, *([leaf.fd] if leaf else []), *network])
                 reports, status = await asyncio.open_connection(sock=end)
                 on_failure.pop_all()
         return LaunchedSandbox(
@@ -265,25 +277,44 @@ class Launcher:
 
     async def _build(self, plan: Plan) -> int:
         """Have the launcher make a plan's root. Raises SandboxRefused, OSError."""
+        plan_fd = sealed(encode(plan))
+        try:
+            (root,) = await self._ask("root", 1, plan_fd)
+        finally:
+            os.close(plan_fd)
+        return root
+
+    async def _lend(self) -> tuple[int, int]:
+        """A network namespace of the launcher's and a route socket in it. Raises SandboxRefused, OSError."""
+        network, route = await self._ask("network", 2)
+        return network, route
+
+    async def _way(self, plan: Plan) -> tuple[int, ...]:
+        """The plan's network namespace, if it is to be another than an empty one of the launcher's own."""
+        if plan.proxy is None:
+            return ()
+        assert self._ways is not None, "a plan has a proxy where there is a network room"
+        return (await self._ways.take(plan.proxy),)
+
+    async def _ask(self, part: str, count: int, *fds: int) -> list[int]:
+        """Have the launcher make a part of a sandbox: descriptors. Raises SandboxRefused, OSError."""
         ours, theirs = socket.socketpair()
         with ours:
             ours.setblocking(False)
             with theirs:
-                plan_fd = sealed(encode(plan))
-                try:
-                    self._send([plan_fd, theirs.fileno()])
-                finally:
-                    os.close(plan_fd)
+                self._send([*fds, theirs.fileno()])
             try:
-                await _readable(ours, _BUILD_TIMEOUT_S)
+                await _readable(ours, _ANSWER_TIMEOUT_S)
             except TimeoutError:
                 self._give_up()
                 raise SandboxRefused("launcher", errno.ETIMEDOUT) from None
-            said, fds, flags, _ = socket.recv_fds(ours, _REPORT_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-        if fds:
-            return fds[0]
+            said, made, flags, _ = socket.recv_fds(ours, _REPORT_BYTES, count, socket.MSG_CMSG_CLOEXEC)
+        if len(made) == count:
+            return made
+        for fd in made:
+            os.close(fd)
         if flags & socket.MSG_CTRUNC:
-            raise SandboxRefused("root", errno.EMFILE)
+            raise SandboxRefused(part, errno.EMFILE)
         report = decode_report(said.decode().partition("\n")[0]) if said else None
         if isinstance(report, Refused):
             raise SandboxRefused(report.step, report.error)
@@ -308,6 +339,7 @@ class Launcher:
                 self._process, self._control = await self._spawn()
                 self._last_words = b""
                 self._roots = Roots(self._build)
+                self._ways = Ways(self._lend, self._network) if self._network else None
             return self._roots
 
     def _has_ended(self) -> bool:

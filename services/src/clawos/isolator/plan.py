@@ -88,6 +88,17 @@ OPERATIONS_MAX = 512
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """Where the egress service listens: the one place that a sandbox may connect to."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything about one sandbox."""
 
@@ -102,7 +113,8 @@ class Plan:
     gid: int
     groups: Mapping[str, int]
     hostname: str
-    network: str
+    proxy: Proxy | None
+    """None: there is no network."""
     cwd: str
     stdin: bool
     wall_s: float
@@ -143,7 +155,7 @@ class Plan:
             "own_uid": self.has_own_uid,
             "groups": list(self.groups),
             "namespaces": NAMESPACES,
-            "network": self.network,
+            "network": str(self.proxy or "none"),
             "mounts": [m for o in self.operations if (m := _describe(o))],
             "limits": {
                 # without those of WebAssembly, which stand in argv where they hold
@@ -153,7 +165,10 @@ class Plan:
             "filters": {
                 "seccomp": self.seccomp_name,
                 "seccomp_instructions": len(self.seccomp_filter) // 8,
-                "landlock": [[o.path, _words(o.access)] for o in self.operations if isinstance(o, Allow)],
+                "landlock": [
+                    *([o.path, _words(o.access)] for o in self.operations if isinstance(o, Allow)),
+                    *([f"tcp {p.port}", "connect"] for p in (self.proxy,) if p),
+                ],
                 "landlock_min_abi": self.landlock_min_abi,
             },
         }

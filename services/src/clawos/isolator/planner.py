@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clawos.isolator.config import Config
-from clawos.isolator.errors import EgressMissing, SandboxRefused, SpecInvalid
+from clawos.isolator.errors import SandboxRefused, SpecInvalid
 from clawos.isolator.plan import (
     LANG,
     OPERATIONS_MAX,
@@ -27,6 +27,7 @@ from clawos.isolator.plan import (
     Operation,
     Plan,
     Proc,
+    Proxy,
     Tmpfs,
     in_order,
 )
@@ -52,17 +53,15 @@ class Planner:
         self._quotas = quotas
         self._filters = filters
 
-    def plan(self, spec: Spec) -> Plan:
-        """What to do for this call.
+    def plan(self, spec: Spec, proxy: Proxy | None = None) -> Plan:
+        """What to do for this call. `proxy`: for one with `network` = egress, where that is.
 
-        Raises SpecInvalid for what no call may have, EgressMissing, SandboxRefused where we cannot look at
+        Raises SpecInvalid for what no call may have, SandboxRefused where we cannot look at
         the machine.
         """
-        if spec.network == "egress":
-            raise EgressMissing("spec: network: nothing leads out yet", "use network = none")
         _check_descriptors()
         quota = self._named(self._quotas, spec.quota, "quota")
-        seccomp_filter = self._named(self._filters, spec.seccomp, "seccomp profile")
+        seccomp_name, seccomp_filter = self._filter(spec, proxy)
         user = self._user(spec)
         name = _owner_name(spec)
         home = f"/home/{name}" if spec.home != "none" else None
@@ -90,20 +89,20 @@ class Planner:
         return Plan(
             tool=spec.tool,
             argv=argv,
-            env=_environment(name, home) | spec.env,
+            env=_environment(name, home) | _way_out(proxy) | spec.env,
             run_as=spec.run_as,
             uid=user.pw_uid,
             has_own_uid=spec.run_as == ANYBODY and not home and not spec.sockets,
             gid=user.pw_gid,
             groups={group: self._gid(group) for group in spec.groups},
             hostname=socket.gethostname()[:64] or "localhost",
-            network=spec.network,
+            proxy=proxy,
             cwd=cwd,
             stdin=spec.stdin,
             wall_s=wall_s,
             quota_name=spec.quota,
             quota=quota,
-            seccomp_name=spec.seccomp,
+            seccomp_name=seccomp_name,
             seccomp_filter=seccomp_filter,
             landlock_min_abi=self._config.landlock_min_abi,
             operations=operations,
@@ -117,6 +116,16 @@ class Planner:
         if name not in known:
             raise SpecInvalid(f"spec: no {what} is called {name!r}", f"there are: {', '.join(sorted(known))}")
         return known[name]
+
+    def _filter(self, spec: Spec, proxy: Proxy | None) -> tuple[str, bytes]:
+        """Its name and its instructions."""
+        found = self._named(self._filters, spec.seccomp, "seccomp profile")
+        if proxy is None:
+            return spec.seccomp, found
+        name = f"{spec.seccomp}-egress"
+        if name not in self._filters:
+            raise SpecInvalid(f"spec: network: the seccomp profile {spec.seccomp!r} knows no way out")
+        return name, self._filters[name]
 
     def _user(self, spec: Spec) -> pwd.struct_passwd:
         # By the program and not by the tool's name, which is the caller's own word.
@@ -265,6 +274,12 @@ def _environment(name: str, home: str | None) -> dict[str, str]:
         "SYSTEMD_PAGER": "",
         "SYSTEMD_COLORS": "0",
     }
+
+
+def _way_out(proxy: Proxy | None) -> dict[str, str]:
+    """In both cases: curl reads http_proxy in small letters only, others only in capitals."""
+    names = ("http_proxy", "https_proxy", "all_proxy") if proxy else ()
+    return {name: f"http://{proxy}" for each in names for name in (each, each.upper())}
 
 
 def _landlock(wanted: Mapping[str, Operation]) -> list[Allow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from clawos.isolator.plan import Plan
+from clawos.isolator.plan import Plan, Proxy
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,18 @@ class Sandbox(Protocol):
 
     async def close(self) -> None:
         """Let go of what was made ahead, once no sandbox is left."""
+        ...
+
+
+class Network(Protocol):
+    """Who links network namespaces to the egress service."""
+
+    async def proxy(self) -> Proxy:
+        """Where the egress service listens. Raises EgressRefused."""
+        ...
+
+    async def attach(self, route: int) -> Proxy:
+        """Link the namespace of a route socket to where that is. Raises EgressRefused."""
         ...
 
 

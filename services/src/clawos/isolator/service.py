@@ -7,19 +7,19 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clawos.core.errors import Busy
+from clawos.core.errors import Busy, Unavailable
 from clawos.core.stream import StreamClosed, Writer
 from clawos.isolator.call import Ends, Order, Result, refusing, start, stream
 from clawos.isolator.calls import Calls
-from clawos.isolator.errors import GroupTooLarge, SandboxRefused, SpecInvalid
+from clawos.isolator.errors import EgressRefused, GroupTooLarge, SandboxRefused, SpecInvalid
 from clawos.isolator.group import GroupHandle, Groups
 from clawos.isolator.plan import NAMESPACES, Plan
 from clawos.isolator.planner import Planner
-from clawos.isolator.ports import Machine, Sandbox
+from clawos.isolator.ports import Machine, Network, Sandbox
 from clawos.isolator.queue import FairQueue
 from clawos.isolator.spec import Spec, parse, parse_group
 
@@ -38,14 +38,22 @@ class Handle:
 
 class Isolator:
     def __init__(
-        self, planner: Planner, sandbox: Sandbox, machine: Machine, queue: FairQueue, drain_s: float
+        self,
+        planner: Planner,
+        sandbox: Sandbox,
+        machine: Machine,
+        queue: FairQueue,
+        drain_s: float,
+        network: Network | None = None,
     ) -> None:
+        """`network` None: there is nobody who links a sandbox to the egress service."""
         self._planner = planner
         self._sandbox = sandbox
         self._machine = machine
         self._queue = queue
         self._calls = Calls(queue, drain_s)
         self._groups = Groups(sandbox, self._calls, queue)
+        self._network = network
         self._starting: dict[str, set[asyncio.Task[Any]]] = {}
         self._closing = False
 
@@ -53,10 +61,11 @@ class Isolator:
         """Start a call for `owner`. Takes stdin over. Raises SpecInvalid, SandboxRefused, Busy."""
         with contextlib.ExitStack() as unclaimed:
             unclaimed.callback(os.close, stdin)
-            with _refused():
-                spec = parse(text)
-                order = Order(secrets.token_hex(8), owner, spec, self._planner.plan(spec))
-            async with self._turn([order]):
+            with self._is_starting(owner):
+                with _refused():
+                    spec = parse(text)
+                    order = Order(secrets.token_hex(8), owner, spec, await self._planned(spec))
+                await self._enter([order])
                 unclaimed.pop_all()
                 return await self._start(order, stdin)
 
@@ -67,13 +76,14 @@ class Isolator:
         """
         with contextlib.ExitStack() as unclaimed:
             unclaimed.callback(os.close, stdin)
-            with _refused():
-                group, group_id = parse_group(text), secrets.token_hex(8)
-                orders = [
-                    Order(f"{group_id}-{index}", owner, spec, self._planned(spec, index), group_id, index)
-                    for index, spec in enumerate(group.calls)
-                ]
-            async with self._turn(orders):
+            with self._is_starting(owner):
+                with _refused():
+                    group, group_id = parse_group(text), secrets.token_hex(8)
+                    orders = [
+                        Order(f"{group_id}-{index}", owner, spec, await self._planned_of(index, spec), group_id, index)
+                        for index, spec in enumerate(group.calls)
+                    ]
+                await self._enter(orders)
                 unclaimed.pop_all()
                 return await self._groups.start(group.how, orders, stdin)
 
@@ -90,9 +100,9 @@ class Isolator:
         for call in self._calls.of(owner):
             call.cancel()
 
-    def plan(self, text: str) -> dict[str, Any]:
-        """What `run` would do. Raises SpecInvalid."""
-        return self._planner.plan(parse(text)).describe()
+    async def plan(self, text: str) -> dict[str, Any]:
+        """What `run` would do. Raises SpecInvalid, SandboxRefused."""
+        return (await self._planned(parse(text))).describe()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -113,35 +123,46 @@ class Isolator:
         await self._calls.close()
         await self._sandbox.close()
 
-    def _planned(self, spec: Spec, index: int) -> Plan:
+    async def _planned(self, spec: Spec) -> Plan:
+        proxy = None
+        if spec.network == "egress":
+            if self._network is None:
+                raise EgressRefused(Unavailable("nothing leads out of this machine"))
+            proxy = await self._network.proxy()
+        return self._planner.plan(spec, proxy)
+
+    async def _planned_of(self, index: int, spec: Spec) -> Plan:
         """The plan of one call of a group."""
         try:
-            return self._planner.plan(spec)
+            return await self._planned(spec)
         except SpecInvalid as error:
             raise SpecInvalid(f"calls[{index}]: {error.message}", error.hint) from None
         except SandboxRefused as error:
             raise error.of_call(index, spec.tool) from None
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, orders: Sequence[Order]) -> AsyncIterator[None]:
-        """With places for all, which are the body's to give back; without the owner there is no body."""
-        task, owner = asyncio.current_task(), orders[0].owner
+    @contextlib.contextmanager
+    def _is_starting(self, owner: str) -> Iterator[None]:
+        """Without the owner there is no body."""
+        task = asyncio.current_task()
         assert task is not None
         self._starting.setdefault(owner, set()).add(task)
         try:
-            if self._closing:
-                raise Busy("the isolator is stopping", "try again in a moment")
-            try:
-                await self._queue.enter(orders[0].spec.user, len(orders))
-            except (Busy, GroupTooLarge) as error:
-                for order in orders:
-                    log.warning("refused: %s", error.message, extra=order.fields("refused:queue"))
-                raise
             yield
         finally:
             self._starting[owner].discard(task)
             if not self._starting[owner]:
                 del self._starting[owner]
+
+    async def _enter(self, orders: Sequence[Order]) -> None:
+        """Take places for all, which are the caller's to give back. Raises Busy, GroupTooLarge."""
+        if self._closing:
+            raise Busy("the isolator is stopping", "try again in a moment")
+        try:
+            await self._queue.enter(orders[0].spec.user, len(orders))
+        except (Busy, GroupTooLarge) as error:
+            for order in orders:
+                log.warning("refused: %s", error.message, extra=order.fields("refused:queue"))
+            raise
 
     async def _start(self, order: Order, stdin: int) -> Handle:
         async with contextlib.AsyncExitStack() as undo:

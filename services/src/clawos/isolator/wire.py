@@ -45,6 +45,7 @@ class Kind(IntEnum):
     TMPFS = 12
     PROC = 13
     ALLOW = 14
+    CONNECT = 15
 
 
 def _record(kind: Kind, a: bytes = b"", b: bytes = b"", *, flags: int = 0, number: int = 0) -> bytes:
@@ -72,6 +73,8 @@ def _records(plan: Plan) -> Iterator[bytes]:
     yield _record(Kind.SECCOMP, plan.seccomp_filter)
     yield _record(Kind.HOSTNAME, _text(plan.hostname))
     yield _record(Kind.CWD, _text(plan.cwd))
+    if plan.proxy:
+        yield _record(Kind.CONNECT, number=plan.proxy.port)
 
 
 def _operations(plan: Plan) -> Iterator[bytes]:

@@ -1,8 +1,11 @@
 /* claw-launch CONTROL_FD UID_MAP GID_MAP INIT_UID [--test-without-cgroup]
  *
  * Runs sandboxes. A request is a message on CONTROL_FD, a SOCK_SEQPACKET socket, with descriptors:
+ *   status                                           a network namespace and a route socket in it come back
  *   plan status                                      make the plan's root; it comes back over status
  *   plan status stdin stdout stderr root cgroup      run the plan; cgroup is the leaf that it starts in
+ *   … network                                        the same in a network namespace that came back, for a plan that
+ *                                                    connects; each is for one sandbox
  * The plan is a sealed memfd, status a socket. What happens is told there:
  *   refused STEP ERRNO      a part could not be set up; nothing of the program ran
  *   started LANDLOCK_ABI    the program runs, all fences up
@@ -21,6 +24,7 @@
 
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -44,7 +48,7 @@
 #define IN_SANDBOX (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 #define CAPABILITIES (1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_KILL | 1 << CAP_SYS_CHROOT | 1 << CAP_SYS_ADMIN)
 
-enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, DESCRIPTORS };
+enum { PLAN, STATUS, STREAMS, ROOT = 5, CGROUP, NETWORK, DESCRIPTORS };
 enum { CONTROL = 3, GO = 4 };
 
 static struct call {
@@ -96,13 +100,13 @@ union control {
     char bytes[CMSG_SPACE(DESCRIPTORS * sizeof(int))];
 };
 
-int send_descriptor(int socket, int descriptor) {
+int send_descriptors(int socket, const int *descriptors, size_t count) {
     union control control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
     struct iovec word = {(char[]){'\n'}, 1};
     struct msghdr message = {.msg_iov = &word, .msg_iovlen = 1, .msg_control = &control};
-    control.header.cmsg_len = (socklen_t)CMSG_LEN(sizeof descriptor);
-    message.msg_controllen = (socklen_t)CMSG_SPACE(sizeof descriptor);
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *descriptors);
+    message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof *descriptors);
+    memcpy(CMSG_DATA(&control.header), descriptors, count * sizeof *descriptors);
     return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
@@ -147,7 +151,7 @@ static int open_pool(void) {
         if (dup2(pair[1], 0) < 0 || dup2(proc, 1) < 0 || syscall(SYS_close_range, 3U, ~0U, 0))
             _exit(errno);
         while (!unshare(CLONE_NEWNET) && (network = openat(1, "self/ns/net", O_RDONLY | O_CLOEXEC)) >= 0 &&
-               !send_descriptor(0, network))
+               !send_descriptors(0, &network, 1))
             close(network);
         _exit(errno);
     }
@@ -198,8 +202,23 @@ static int write_ids(pid_t pid, const struct plan *plan) {
     return failed;
 }
 
+/* A network namespace to be linked to something outside, and the socket by which whoever may configures its end: that
+ * one needs not enter it, and we need no capability for it. */
+static void lend_network(void) {
+    int lent[] = {take_network(), -1};
+    if (lent[0] < 0 || setns(lent[0], CLONE_NEWNET) ||
+        (lent[1] = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE)) < 0 ||
+        send_descriptors(report_fd, lent, 2))
+        decline("network");
+    if (setns(own_network, CLONE_NEWNET))
+        refuse("network");
+    for (int i = 0; i < 2; i++)
+        if (lent[i] >= 0)
+            close(lent[i]);
+}
+
 /* From a plan to a process that goes on by itself; 0, or -1 after having told why not. */
-static int start(struct call *call, const struct plan *plan, const int *given, int cgroup) {
+static int start(struct call *call, const struct plan *plan, const int *given, int cgroup, int linked) {
     int go[2];
     if (setns(given[ROOT], CLONE_NEWNS))
         return decline("root");
@@ -208,14 +227,14 @@ static int start(struct call *call, const struct plan *plan, const int *given, i
         return decline("groups");
     if (pipe2(go, O_CLOEXEC))
         return decline("pipe");
-    int network = take_network(), is_there = network >= 0 && !setns(network, CLONE_NEWNET);
+    int network = linked < 0 ? take_network() : linked, is_there = network >= 0 && !setns(network, CLONE_NEWNET);
     call->pid = is_there ? (pid_t)clone_process(IN_SANDBOX, &call->pidfd, cgroup) : -1;
     if (call->pid == 0)
         run_init(plan, given + STREAMS, go[0], init_uid);
     int failed = call->pid < 0 ? decline(is_there ? "namespaces" : "network") : 0;
     if (is_there && setns(own_network, CLONE_NEWNET))
         refuse("network");
-    if (network >= 0)
+    if (network >= 0 && network != linked)
         close(network);
     if (!failed && (write_ids(call->pid, plan) || write(go[1], "", 1) != 1))
         failed = decline("id-map");
@@ -242,21 +261,27 @@ static void serve(const int *given, int count) {
     struct stat found = {0};
     uint8_t *bytes = MAP_FAILED;
     struct call *call = &calls[call_count];
-    int is_build = count == STREAMS, is_whole = !errno, goes_on = 0;
-    report_fd = count > STATUS ? given[STATUS] : -1;
+    int is_build = count == STREAMS, is_whole = !errno, goes_on = 0, linked = CGROUP + needs_cgroup;
+    int is_lend = count == STATUS && is_whole;
+    report_fd = count > STATUS ? given[STATUS] : is_lend ? given[0] : -1;
     errno = is_whole ? EBADMSG : EMFILE;
     /* Sealed: what is checked is what is used. */
     if (count > STATUS && fcntl(given[PLAN], F_GET_SEALS) == SEALS && !fstat(given[PLAN], &found) && found.st_size)
         bytes = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, given[PLAN], 0);
-    if (!is_whole || call_count == CALLS_MAX || (!is_build && count != CGROUP + needs_cgroup)) {
+    if (is_lend) {
+        lend_network();
+    } else if (!is_whole || call_count == CALLS_MAX || (!is_build && count != linked && count != linked + 1)) {
         decline("request");
     } else if (bytes == MAP_FAILED || plan_parse(&plan, bytes, (size_t)found.st_size)) {
         decline("plan");
+    } else if (!is_build && count != linked + (plan.connect_port != 0)) {
+        decline("request"); /* where a plan connects it needs a way, and else it has none */
     } else {
         int64_t limit_ms = is_build ? BUILD_MS : plan.wall_ms;
         *call = (struct call){.status = given[STATUS], .deadline_ms = now_ms() + limit_ms};
         goes_on = !(is_build ? start_builder(call, &plan)
-                             : start(call, &plan, given, needs_cgroup ? given[CGROUP] : -1));
+                             : start(call, &plan, given, needs_cgroup ? given[CGROUP] : -1,
+                                     plan.connect_port ? given[linked] : -1));
     }
     if (bytes != MAP_FAILED)
         munmap(bytes, (size_t)found.st_size);

@@ -21,6 +21,10 @@
 struct ruleset_attr { /* as of ABI 6 */
     uint64_t handled_access_fs, handled_access_net, scoped;
 };
+#define RULE_NET_PORT 2
+struct net_port_attr { /* as of ABI 4 */
+    uint64_t allowed_access, port;
+};
 
 void confine_limits(const struct plan *plan) {
     for (size_t i = 0; i < plan->limit_count; i++) {
@@ -94,7 +98,7 @@ void confine_landlock(const struct plan *plan) {
         attr.handled_access_fs |= FS_REFER;
     if (abi >= 3)
         attr.handled_access_fs |= FS_TRUNCATE;
-    if (abi >= 4) { /* TCP: handled, and no rule allows any */
+    if (abi >= 4) { /* TCP: handled, and no rule allows any but to the plan's port */
         attr.handled_access_net = LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP;
         size = 2 * sizeof(uint64_t);
     }
@@ -110,6 +114,11 @@ void confine_landlock(const struct plan *plan) {
     for (size_t i = 0; i < plan->operation_count; i++)
         if (plan->operations[i].kind == KIND_ALLOW)
             allow(ruleset, &plan->operations[i], attr.handled_access_fs);
+    if (plan->connect_port) { /* refused below ABI 4, which knows no such rule */
+        struct net_port_attr port = {LANDLOCK_ACCESS_NET_CONNECT_TCP, plan->connect_port};
+        if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &port, 0))
+            refuse("landlock-rule");
+    }
     if (syscall(SYS_landlock_restrict_self, ruleset, 0))
         refuse("landlock");
     close(ruleset);

@@ -33,6 +33,7 @@
 enum kind {
     KIND_ARG = 1, KIND_ENV = 2, KIND_GROUP = 3, KIND_RLIMIT = 4, KIND_SECCOMP = 5, KIND_HOSTNAME = 6, KIND_CWD = 7,
     KIND_DIR = 8, KIND_FILE = 9, KIND_LINK = 10, KIND_BIND = 11, KIND_TMPFS = 12, KIND_PROC = 13, KIND_ALLOW = 14,
+    KIND_CONNECT = 15,
 };
 enum mount_flag { MOUNT_WRITE = 1, MOUNT_EXEC = 2, MOUNT_DEV = 4 };
 #define ALLOW_ALL 0xffff /* Landlock's own bits, up to ABI 5 */
@@ -56,6 +57,7 @@ struct plan {
     uid_t uid, host_uid; /* inside, and what it is outside */
     gid_t gid;           /* the same inside and outside */
     uint32_t wall_ms, landlock_min;
+    uint16_t connect_port; /* the only one, by TCP; 0: none */
     uint64_t root_bytes;
     const char *hostname, *cwd;
     char *argv[ARGS_MAX + 1], *envp[ARGS_MAX + 1];
@@ -77,7 +79,7 @@ extern volatile int has_refused;
 _Noreturn void refuse(const char *step); /* report "refused STEP ERRNO" and end this process */
 long clone_process(uint64_t flags, int *pidfd, int cgroup);
 int write_at(int directory, const char *path, const char *text);
-int send_descriptor(int socket, int descriptor);
+int send_descriptors(int socket, const int *descriptors, size_t count);
 
 /* plan.c: looks at nothing but these bytes; 0, or -1 for what is not a plan */
 int plan_parse(struct plan *plan, uint8_t *bytes, size_t size);

@@ -44,6 +44,7 @@ static const struct {
     [KIND_TMPFS] = {PATH, NOTHING, MOUNT_WRITE | MOUNT_EXEC, 1},
     [KIND_PROC] = {PATH, NOTHING, 0, 0},
     [KIND_ALLOW] = {PATH, NOTHING, ALLOW_ALL, 0},
+    [KIND_CONNECT] = {NOTHING, NOTHING, 0, 1},
 };
 
 /* Absolute, and made of plain names: no empty part, no "." and no "..". "/" alone is allowed. */
@@ -85,7 +86,7 @@ static int read_operation(struct plan *plan, const struct operation *operation) 
 }
 
 static int read_record(struct plan *plan, const struct record *record, uint8_t *a, uint8_t *b) {
-    if (record->kind < KIND_ARG || record->kind > KIND_ALLOW || record->flags & ~SHAPES[record->kind].flags ||
+    if (record->kind < KIND_ARG || record->kind > KIND_CONNECT || record->flags & ~SHAPES[record->kind].flags ||
         (record->number && !SHAPES[record->kind].number) || !fits(SHAPES[record->kind].a, a, record->a_size) ||
         !fits(SHAPES[record->kind].b, b, record->b_size))
         return -1;
@@ -114,6 +115,11 @@ static int read_record(struct plan *plan, const struct record *record, uint8_t *
         return plan->hostname || record->a_size > 65 ? -1 : (plan->hostname = (char *)a, 0);
     case KIND_CWD:
         return plan->cwd ? -1 : (plan->cwd = (char *)a, 0);
+    case KIND_CONNECT:
+        if (plan->connect_port || record->number == 0 || record->number > UINT16_MAX)
+            return -1;
+        plan->connect_port = (uint16_t)record->number;
+        return 0;
     default:
         return read_operation(plan, &(struct operation){record->kind, record->flags, record->number, (char *)a,
                                                         (char *)b, record->b_size});

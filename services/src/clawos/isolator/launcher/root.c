@@ -154,7 +154,7 @@ _Noreturn void root_build(const struct plan *plan, int proc) {
     for (size_t i = 0; i < plan->operation_count; i++)
         carry_out(&plan->operations[i], trees[i]);
     set_attributes(directory("/"), 0, MOUNT_ATTR_RDONLY, "root-read-only");
-    if (namespace < 0 || send_descriptor(report_fd, namespace))
+    if (namespace < 0 || send_descriptors(report_fd, &namespace, 1))
         refuse("root");
     _exit(0);
 }

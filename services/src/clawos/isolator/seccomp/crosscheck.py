@@ -46,15 +46,25 @@ def other_filter(rules: Mapping[str, Rule], architecture: Architecture) -> bytes
 
 
 def compare(blob: bytes, rules: Mapping[str, Rule], architecture: Architecture) -> int:
-    """Compare on every case; returns how many there were. Raises ConfigInvalid on the first difference."""
-    other = other_filter(rules, architecture)
+    """Compare on every case; returns how many there were. Raises ConfigInvalid on the first difference.
+
+    Of calls whose arguments are judged libseccomp is asked one at a time. In one filter 2.6.0 makes one of
+    what two of them ask with different masks: beside our rule for prctl it let socket(2, 1, 1) through.
+    """
     by_number = numbered(rules, architecture)
+    plain = other_filter({call: rule for call, rule in rules.items() if rule.is_plain}, architecture)
+    alone = {
+        number: other_filter({call: rule}, architecture)
+        for call, rule in rules.items()
+        if not rule.is_plain
+        for number in numbered({call: rule}, architecture)
+    }
     count = 0
     for case in cases(by_number, architecture):
         if case.number == _SKIPPED:
             continue
         ours = evaluate(blob, case.token, case.number, case.arguments)
-        theirs = evaluate(other, case.token, case.number, case.arguments)
+        theirs = evaluate(alone.get(case.number, plain), case.token, case.number, case.arguments)
         judged = not by_number.get(case.number, ALLOW).is_plain
         if judged and ours == Answer.EPERM:
             ours = Answer.ENOSYS

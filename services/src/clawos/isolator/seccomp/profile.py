@@ -34,6 +34,8 @@ class _Conditional(Record, frozen=True):
 
 class _File(Record, frozen=True):
     description: str
+    like: str | None = None
+    instead: dict[str, str] = msgspec.field(default_factory=dict)
     include: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -44,6 +46,8 @@ class _File(Record, frozen=True):
     def __post_init__(self) -> None:
         if strays := set(self.reasons) - {*self.allow, *self.deny, *chain(*self.allow_on.values())}:
             raise ValueError(f"reasons names what is not listed: {', '.join(sorted(strays))}")
+        if bool(self.like) != bool(self.instead) or (self.like and self.include):
+            raise ValueError("like and instead go together, and without include")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ DENY = Rule(())
 def load(directory: Path, name: str, architecture: str) -> dict[str, Rule]:
     """Rules of a profile by system call. Raises ConfigInvalid."""
     rules: dict[str, Rule] = {}
-    profile = _read(directory / f"{name}.json")
+    profile = _profile(directory, name)
     for file in (profile, *(_read(directory / "layers" / f"{layer}.json") for layer in profile.include)):
         if file is not profile and file.include:
             raise ConfigInvalid(f"{directory}: {name}: a layer includes no layer")
@@ -91,6 +95,21 @@ def load(directory: Path, name: str, architecture: str) -> dict[str, Rule]:
                 raise ConfigInvalid(f"{directory}: {name}: {call} is named twice")
             rules[call] = rule
     return rules
+
+
+def _profile(directory: Path, name: str) -> _File:
+    """A profile that is like another is that one, with other layers in the place of some."""
+    variant = _read(directory / f"{name}.json")
+    if variant.like is None:
+        return variant
+    original = _read(directory / f"{variant.like}.json")
+    if strays := set(variant.instead) - set(original.include):
+        raise ConfigInvalid(
+            f"{directory}: {name}: {variant.like} does not include {', '.join(sorted(strays))}"
+        )
+    return msgspec.structs.replace(
+        original, include=tuple(variant.instead.get(layer, layer) for layer in original.include)
+    )
 
 
 def names(directory: Path) -> list[str]:
