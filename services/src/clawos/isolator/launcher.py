@@ -180,9 +180,7 @@ class Launcher:
     def another(self, command: Sequence[str | Path]) -> Launcher:
         """Of the same sandboxes, by another program: no two calls of both have one id."""
         *before, program = command
-        return Launcher(
-            Path(program), self._cgroups, self._ids, self._network, before=before, uids=self.uids
-        )
+        return Launcher(Path(program), self._cgroups, self._ids, self._network, before=before, uids=self.uids)
 
     async def prepare(self, plan: Plan) -> None:
         """Be as ready for calls of this plan as after the first. Raises SandboxRefused, OSError."""

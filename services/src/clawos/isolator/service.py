@@ -80,7 +80,14 @@ class Isolator:
                 with _refused():
                     group, group_id = parse_group(text), secrets.token_hex(8)
                     orders = [
-                        Order(f"{group_id}-{index}", owner, spec, await self._planned_of(index, spec), group_id, index)
+                        Order(
+                            f"{group_id}-{index}",
+                            owner,
+                            spec,
+                            await self._planned_of(index, spec),
+                            group_id,
+                            index,
+                        )
                         for index, spec in enumerate(group.calls)
                     ]
                 await self._enter(orders)
