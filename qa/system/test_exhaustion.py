@@ -133,7 +133,7 @@ def test_without_descriptors_calls_are_refused_by_name(root: Run, call: Call) ->
         root(f"prlimit --pid {PID} --nofile=4096:4096")
     refused = [ran for ran in told if ran.refused]
     assert refused
-    assert all(named(ran, "Too many open files") for ran in refused)
+    assert [ran.refused for ran in refused if not named(ran, "Too many open files")] == []
     assert all(ran.exit_code == 0 for ran in told if not ran.refused)
     assert told[-1].exit_code == 0
 

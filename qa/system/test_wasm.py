@@ -51,7 +51,7 @@ def added(root: Run, call: Call, manifest: str) -> Callable[[bytes], Ran]:
 
 
 def test_the_documented_tool_is_offered_and_counts(manifest: str, root: Run, call: Call) -> None:
-    shown = root("claw --json tools text.count")
+    shown = root("claw tools --json text.count")
     assert shown.status == 0, shown.stderr
     assert json.loads(shown.text)[0]["class"] == "safe"
     call("file.write", path="a.txt", text="one two\n three")

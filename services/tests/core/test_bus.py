@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dbus_fast import Message
 
-from clawos.core.bus import MAX_UNDER_WAY, Bus, Fd, Fds, Interface, Str, caller, method
+from clawos.core.bus import Bus, Fd, Fds, Interface, Str, caller, method
 from clawos.core.errors import BadRequest, Busy, RemoteError, Unavailable
 from clawos.core.stream import Writer, read_json_lines
 
@@ -197,7 +197,7 @@ async def test_descriptors_that_nobody_claims_are_closed(pair: Bus, changes: dic
 
 
 async def test_one_peer_cannot_pile_up_calls(pair: Bus) -> None:
-    calls = [asyncio.create_task(pair.call(NAME, "Wait")) for _ in range(MAX_UNDER_WAY + 1)]
+    calls = [asyncio.create_task(pair.call(NAME, "Wait")) for _ in range(Interface.under_way_max + 1)]
     done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     (refused,) = done
     error = refused.exception()

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast import introspection as intr
@@ -42,10 +42,6 @@ Fds = Annotated[list[int], DBusSignature("ah")]
 """Several; only in what is returned. A message carries at most 16, by the limit of the system bus."""
 
 _DBUS = "org.freedesktop.DBus"
-
-MAX_UNDER_WAY = 32
-"""Calls of one peer that may be under way at a time; a shell has one or two."""
-
 
 @dataclass(frozen=True)
 class Caller:
@@ -125,6 +121,9 @@ def _of_index(kind: str, value: Any, fds: list[int]) -> Any:
 
 class Interface:
     """Base of a room's bus face."""
+
+    under_way_max: ClassVar[int] = 32
+    """Calls of one peer that may be under way at a time; a shell has one or two."""
 
     def __init__(self) -> None:
         self.members = {
@@ -282,11 +281,11 @@ class Bus:
         if message.interface not in (name, None):
             return False
         sender = message.sender or ""
-        if self._under_way[sender] >= MAX_UNDER_WAY:
+        if self._under_way[sender] >= interface.under_way_max:
             _close_all(message.unix_fds)
             self._reply_error(
                 message,
-                Busy(f"{MAX_UNDER_WAY} of your calls are under way", "wait for one of them to end"),
+                Busy(f"{interface.under_way_max} of your calls are under way", "wait for one of them to end"),
             )
             return True
         self._under_way[sender] += 1
