@@ -23,6 +23,11 @@ class Echo(Interface):
     def __init__(self) -> None:
         super().__init__()
         self.closing: list[asyncio.Task[None]] = []
+        self.began: list[str] = []
+
+    @method
+    async def begin(self, name: Str) -> None:
+        self.began.append(name)
 
     @method
     async def echo(self, text: Str) -> Str:
@@ -194,6 +199,21 @@ async def test_descriptors_that_nobody_claims_are_closed(pair: Bus, changes: dic
     for _ in range(5):
         await send_raw(pair, **changes)
     assert open_descriptors() == before
+
+
+async def test_a_peers_calls_begin_in_the_order_in_which_they_came(connect: Connect) -> None:
+    """Those too that come while the daemon is still asked who he is."""
+    echo, server, names = Echo(), await connect(), [str(number) for number in range(30)]
+    await server.serve(NAME, "/org/clawos/Test1", echo)
+    for _ in range(5):
+        peer = await connect()
+        calls = []
+        for name in names:
+            calls.append(asyncio.create_task(peer.call(NAME, "Begin", name)))
+            await asyncio.sleep(0.0002)
+        await asyncio.gather(*calls)
+        assert echo.began == names
+        echo.began.clear()
 
 
 async def test_one_peer_cannot_pile_up_calls(pair: Bus) -> None:

@@ -43,6 +43,7 @@ Fds = Annotated[list[int], DBusSignature("ah")]
 
 _DBUS = "org.freedesktop.DBus"
 
+
 @dataclass(frozen=True)
 class Caller:
     """Who is on the other side of a call, by the bus daemon's word and not the caller's."""
@@ -154,6 +155,7 @@ class Bus:
     def __init__(self, connection: MessageBus) -> None:
         self._connection = connection
         self._uids: dict[str, int] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._under_way: Counter[str] = Counter()
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -344,10 +346,18 @@ class Bus:
             _close_all(unclaimed)
 
     async def _uid_of(self, unique_name: str) -> int:
+        """A peer's calls go on in the order in which they came: the first asks, the next wait with it."""
         if unique_name not in self._uids:
-            (uid,) = await self._call_daemon("GetConnectionUnixUser", "s", unique_name)
-            self._uids[unique_name] = uid
+            if unique_name not in self._asking:
+                self._asking[unique_name] = asyncio.ensure_future(self._ask_uid(unique_name))
+            await asyncio.shield(self._asking[unique_name])
         return self._uids[unique_name]
+
+    async def _ask_uid(self, unique_name: str) -> None:
+        try:
+            (self._uids[unique_name],) = await self._call_daemon("GetConnectionUnixUser", "s", unique_name)
+        finally:
+            del self._asking[unique_name]
 
     def _reply(self, message: Message, kinds: tuple[str, ...], values: list[Any]) -> None:
         fds: list[int] = []

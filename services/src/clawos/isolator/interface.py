@@ -8,7 +8,7 @@ from clawos.isolator.service import Isolator
 
 
 class IsolatorInterface(Interface):
-    # One peer is the agent's service, with the calls of all users: its bound is the queue, which is fair to them.
+    # One peer is the agent's service, with the calls of all users: its bound is the queue, fair to them.
     under_way_max = 1024
 
     def __init__(self, isolator: Isolator, bus: Bus) -> None:
