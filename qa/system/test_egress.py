@@ -149,7 +149,7 @@ def test_a_tool_that_declares_it_fetches_through_the_proxy(fetch: Fetch, root: R
     assert got(first), first
     assert got(second), second
     assert first.stdout != second.stdout, "each call has an address of its own"
-    planned = json.loads(root("claw --json sandbox plan test.fetch code=pass").text)
+    planned = json.loads(root("claw sandbox plan --json test.fetch code=pass").text)
     assert planned["network"] == f"{PROXY}:{PORT}"
     assert planned["filters"]["seccomp"] == "python-egress"
 

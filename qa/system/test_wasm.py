@@ -53,7 +53,7 @@ def added(root: Run, call: Call, manifest: str) -> Callable[[bytes], Ran]:
 def test_the_documented_tool_is_offered_and_counts(manifest: str, root: Run, call: Call) -> None:
     shown = root("claw tools --json text.count")
     assert shown.status == 0, shown.stderr
-    assert json.loads(shown.text)[0]["class"] == "safe"
+    assert json.loads(shown.text)["class"] == "safe"
     call("file.write", path="a.txt", text="one two\n three")
     ran = call("text.count", path="a.txt")
     assert ran.outcome == (0, "")
