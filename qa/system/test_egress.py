@@ -231,21 +231,43 @@ def address_in(root: Run, inside: str) -> str:
     return str(shown[0]["addr_info"][0]["local"])
 
 
+# Whatever answers of these, all tried at the same time: each that does not takes its five seconds.
+REACHED = """
+import concurrent.futures, socket
+def reach(end):
+    try:
+        socket.create_connection(end, 5)
+        return True
+    except OSError:
+        return False
+with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    print([end for end, is_there in zip({0}, pool.map(reach, {0})) if is_there])
+"""
+REPLIED = """
+import select, socket
+asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for address in {0}:
+    try:
+        asker.sendto(b"x", (address, 53))
+    except OSError:
+        pass
+print([asker.recvfrom(9) for _ in select.select([asker], [], [], 5)[0]])
+"""
+
+
 def test_the_namespace_holds_without_any_other_fence(root: Run) -> None:
     """Root of the machine inside, without Landlock and filter, and even with a default route."""
     with sleeping(root) as (inside,):
-        assert root(f"{inside} {CONNECT.format(PROXY, PORT)}").status == 0, "positive control"
         assert root(f"{inside} ip route add default via {PROXY} dev eth0 onlink").status == 0
         others = [
             (address, port)
             for address in (GATEWAY, METADATA, HOST, "1.1.1.1")
             for port in (80, PORT, OTHER_PORT)
         ]
-        for address, port in [*others, (PROXY, OTHER_PORT), (PROXY, 22)]:
-            assert root(f"{inside} {CONNECT.format(address, port)}").status != 0, (address, port)
-        for address in (GATEWAY, PROXY, HOST):
-            act = "import socket\n" + ASK_NAME.format(address)
-            assert root(f"{inside} {PYTHON}{shlex.quote(act)}").status != 0
+        ends = [(PROXY, PORT), *others, (PROXY, OTHER_PORT), (PROXY, 22)]
+        assert root(f"{inside} {PYTHON}{shlex.quote(REACHED.format(ends))}").text == f"{[(PROXY, PORT)]}\n"
+        act = REPLIED.format((GATEWAY, PROXY, HOST))
+        assert root(f"{inside} {PYTHON}{shlex.quote(act)}").text == "[]\n"
         assert json.loads(root(f"{inside} ip -j addr show dev eth0").text)[0]["addr_info"][1:] == []
         shown = root(f"{inside} ip -j link").text
         assert {link["ifname"] for link in json.loads(shown)} == {"lo", "eth0"}

@@ -146,7 +146,7 @@ def test_an_administrators_file_is_a_tool(root: Run, call: Call) -> None:
     try:
         for name, text in (("toml", MANIFEST), ("py", script)):
             root(f"printf %s {shlex.quote(text)} >/etc/clawos/tools.d/test.python.{name}")
-        assert json.loads(root("claw --json tools test.python").text)[0]["class"] == "safe"
+        assert json.loads(root("claw tools --json test.python").text)["class"] == "safe"
         copied(call)
         ran = call("test.python", text="hello")
         assert ran.outcome == (0, ""), ran
