@@ -68,7 +68,7 @@ def clean(guest: Guest) -> Iterator[None]:
     deadline = time.monotonic() + 60
     while (left := new(before, guest.traces())) and time.monotonic() < deadline:
         time.sleep(2)
-    assert left == {}
+    assert left == {}, guest.root("journalctl -b -q -u clawos-isolator -n 12").text
 
 
 def new(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, list[str]]:

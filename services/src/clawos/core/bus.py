@@ -316,6 +316,11 @@ class Bus:
             named = [
                 value for (_, kind), value in zip(member.arguments, message.body, strict=True) if kind == "h"
             ]
+            if len(unclaimed) < len(set(named)):  # the bus daemon counts them, so it is most often our limit
+                raise Busy(
+                    "descriptors of the message did not arrive: Too many open files, or it carries too few",
+                    "try again; see LimitNOFILE= of the service",
+                )
             if sorted(named) != list(range(len(unclaimed))):
                 raise BadRequest("the message carries other descriptors than its arguments name")
             _caller.set(Caller(await self._uid_of(message.sender or ""), message.sender or ""))
