@@ -34,9 +34,8 @@ def _attacker(root: Run) -> Iterator[None]:
 def guest(request: pytest.FixtureRequest, root: Run, call: Call, _attacker: None) -> Iterator[Guest]:
     """What every backend of the isolator has to stand, in turn; restarted, it sees what was mounted."""
     with sandboxes_by(request.param, root, "zygote_s = 86400", "zygote_idle_s = 86400"):
-        made = Guest(root, call)
-        if request.param == "launcher":  # made now and kept, it is no trace of what comes later
-            made.wait_for_zygote()
+        made = Guest(root, call, copies=request.param == "launcher")
+        made.make_ready()
         yield made
 
 
@@ -96,4 +95,4 @@ def probed(guest: Guest, facts: dict[str, Any]) -> Probed:
 @pytest.fixture(scope="session")
 def python_guest(guest: Guest, channel: Channel) -> Guest:
     """The same under the system call profile `python`, which no shipped tool asks for yet."""
-    return Guest(guest.root, tool_calls(channel, seccomp="python"))
+    return Guest(guest.root, tool_calls(channel, seccomp="python"), guest.copies)

@@ -36,6 +36,8 @@ class Pulse:
 class Guest:
     root: Run
     call: Call
+    copies: bool
+    """The backend starts files of Python as copies of a zygote."""
 
     def inside(self, command: str) -> Ran:
         """A shell command line as the agent runs it for the user after his yes."""
@@ -61,8 +63,10 @@ class Guest:
         assert ran.exit_code == 0, ran
         return _answers(ran.stdout)
 
-    def wait_for_zygote(self) -> None:
-        """Until files of Python start as its copies."""
+    def make_ready(self) -> None:
+        """Until files of Python start as a zygote's copies: made now, it is no trace of what comes later."""
+        if not self.copies:
+            return
         for _ in range(30):
             ran = self.call("python.run", code="import gc; gc.get_freeze_count() > 0")
             if ran.stdout == "True\n":

@@ -63,6 +63,7 @@ IMPORTS = "import ctypes, errno, os, signal, socket, struct, threading, time; he
 @pytest.fixture
 def clean(guest: Guest) -> Iterator[None]:
     """Compares what there is before and after: 0 cgroups, mounts, namespaces, processes, users, files."""
+    guest.make_ready()
     before = guest.traces()
     yield
     deadline = time.monotonic() + 60
@@ -78,30 +79,30 @@ def new(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, 
 @pytest.fixture(scope="session")
 def short(guest: Guest, channel: Channel) -> Guest:
     """Whose calls end after `WALL_S`."""
-    return Guest(guest.root, tool_calls(channel, wall_s=WALL_S))
+    return Guest(guest.root, tool_calls(channel, wall_s=WALL_S), guest.copies)
 
 
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize(
-    ("program", "limit"),
+    ("program", "limits"),
     [
-        pytest.param(FORKS, "wall", id="fork bomb"),
-        pytest.param(MEMORY, "memory", id="memory bomb"),
-        pytest.param(MEMORY_OF_MANY, "memory", id="memory bomb of many"),
-        pytest.param(DESCRIPTORS, "wall", id="descriptor bomb"),
-        pytest.param(IN_FLIGHT, "wall", id="descriptors in flight"),
-        pytest.param(THREADS, "wall", id="thread bomb"),
-        pytest.param(ZOMBIES, "wall", id="zombies"),
-        pytest.param(TIMERS, "wall", id="timer bomb"),
-        pytest.param(DISK, "wall", id="disk flood"),
-        pytest.param(DEAF, "wall", id="deaf to signals"),
-        pytest.param(STOPPED, "wall", id="stopped"),
+        pytest.param(FORKS, ("wall",), id="fork bomb"),
+        pytest.param(MEMORY, ("memory",), id="memory bomb"),
+        pytest.param(MEMORY_OF_MANY, ("memory",), id="memory bomb of many"),
+        pytest.param(DESCRIPTORS, ("wall", "memory"), id="descriptor bomb"),
+        pytest.param(IN_FLIGHT, ("wall",), id="descriptors in flight"),
+        pytest.param(THREADS, ("wall",), id="thread bomb"),
+        pytest.param(ZOMBIES, ("wall",), id="zombies"),
+        pytest.param(TIMERS, ("wall",), id="timer bomb"),
+        pytest.param(DISK, ("wall",), id="disk flood"),
+        pytest.param(DEAF, ("wall",), id="deaf to signals"),
+        pytest.param(STOPPED, ("wall",), id="stopped"),
     ],
 )
-def test_bomb_is_ended_by_its_limit(short: Guest, program: str, limit: str) -> None:
+def test_bomb_is_ended_by_its_limit(short: Guest, program: str, limits: tuple[str, ...]) -> None:
     with short.heartbeat() as pulse:
         ran = short.call("python.run", code=IMPORTS + program)
-    assert ran.limit == limit, ran
+    assert ran.limit in limits, ran
     assert ran.wall_s < WALL_S + LATE_S
     assert pulse.longest_s < LONGEST_S, pulse
     assert pulse.beats > 3
