@@ -132,6 +132,19 @@ async def test_a_program_fetches_through_the_proxy(egress: Egress) -> None:
 
 
 @pytest.mark.usefixtures("proxy")
+async def test_curl_fetches_through_the_proxy(
+    launcher: Launcher, config: Config, planner: Planner, beside: Beside
+) -> None:
+    """Which reads the variables its own way, and resolves names in a thread of its own."""
+    isolator = isolator_with(launcher, config, planner, beside)
+    command = "curl -sS --max-time 20 http://example.org/page; curl -sS --noproxy '*' --max-time 5 http://10.0.2.2/"
+    text = spec_text("/bin/sh", "-c", command, network="egress", seccomp="shell")
+    ran = await finish(await isolator.run(text, os.open(os.devnull, os.O_RDONLY), ":1.1"))
+    assert ran.stdout == "GET http://example.org/page from 198.18.0.1\n", ran.stderr
+    assert "Could not connect" in ran.stderr or "Failed to connect" in ran.stderr, "no other way"
+
+
+@pytest.mark.usefixtures("proxy")
 async def test_nothing_of_it_is_there_without_egress(egress: Egress) -> None:
     ran = await egress("import os; print([n for n in os.environ if 'proxy' in n.lower()])", network="none")
     assert ran.stdout == "[]\n"
