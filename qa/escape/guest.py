@@ -91,7 +91,8 @@ class Guest:
         program = (HOST / "heartbeat.py").read_text()
         done = self.root(
             f"cat >/run/heartbeat.py <<'END OF PROGRAM'\n{program}\nEND OF PROGRAM\n"
-            "systemd-run -q --unit=qa-heartbeat -p Type=exec python3 -I /run/heartbeat.py"
+            "systemd-run -q --unit=qa-heartbeat -p Type=exec python3 -I /run/heartbeat.py &&"
+            "until [ -e /run/heartbeat.up ]; do sleep 0.1; done"
         )
         assert done.status == 0, done.stderr
         pulse = Pulse()
@@ -100,7 +101,7 @@ class Guest:
         finally:
             self.root("systemctl stop qa-heartbeat")
             found = self.root(
-                "journalctl -q -u qa-heartbeat -o cat --grep longest_s -n 1; rm /run/heartbeat.py"
+                "journalctl -q -u qa-heartbeat -o cat --grep longest_s -n 1; rm /run/heartbeat.*"
             )
         told = json.loads(found.text)
         pulse.beats, pulse.longest_s = told["beats"], told["longest_s"]
