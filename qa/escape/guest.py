@@ -57,7 +57,7 @@ class Guest:
         """As `probe_inside`, but from a tool that is a file of Python."""
         code = (
             f"import runpy, sys; sys.argv = ['', {group!r}, {json.dumps(facts)!r}]\n"
-            f"runpy.run_path({PROBE.split()[-1]!r}, run_name='__main__')"
+            f"_ = runpy.run_path({PROBE.split()[-1]!r}, run_name='__main__')"
         )
         ran = self.call("python.run", code=code)
         assert ran.exit_code == 0, ran

@@ -181,7 +181,8 @@ PLANTED = {
         "systemctl stop qa-left",
     ),
     "files": ("touch /dev/shm/left", "rm /dev/shm/left"),
-    "memory": ("ipcmk -M 4096 >/dev/null", "ipcrm --all=shm"),
+    # Another mode than that of `facts`, by which it is known.
+    "memory": ("ipcmk -M 4096 -p 600 >/dev/null", "ipcrm -m $(ipcs -m | awk '$4 == 600 { print $2 }')"),
 }
 
 
