@@ -67,6 +67,7 @@ static void check_plan(const struct plan *plan, size_t size) {
     check_path(plan->cwd);
     size_t seen = HEADER_SIZE + strings_size(plan->argv, plan->argc) + strings_size(plan->envp, plan->envc);
     seen += RECORD_SIZE * (plan->group_count + plan->limit_count) + RECORD_SIZE + plan->filter_size;
+    seen += RECORD_SIZE * (plan->connect_port != 0);
     seen += 2 * RECORD_SIZE + strlen(plan->hostname) + strlen(plan->cwd) + 2;
     for (size_t i = 0; i < plan->group_count; i++)
         HOLDS(plan->groups[i]);

@@ -10,17 +10,20 @@ from typing import Any
 from clawos.core.parse import to_json
 from clawos.isolator import quotas
 from clawos.isolator.config import Config
-from clawos.isolator.plan import File, Plan
+from clawos.isolator.plan import File, Plan, Proxy
 from clawos.isolator.planner import Planner
 from clawos.isolator.spec import parse
 from clawos.isolator.wire import encode
 
 ALLOW_ALL = bytes.fromhex("06000000 0000ff7f")
+FILTERS = ("shell", "shell-egress")
+PROXY = Proxy("198.19.255.1", 8118)
 CALLS: dict[str, dict[str, Any]] = {
     "nothing": {"argv": ["/usr/bin/true"]},
     "home": {"argv": ["/bin/sh", "-c", "ls"], "home": "write", "home_owner": 0, "wall_s": 0.5},
     "reads": {"argv": ["/usr/bin/cat"], "read": ["/etc"], "groups": ["systemd-journal"], "stdin": True},
     "process": {"argv": ["/usr/lib/clawos/tools/process"], "host_proc": True, "env": {"A": "b", "C": ""}},
+    "egress": {"argv": ["/usr/bin/true"], "network": "egress"},
     "units": {"argv": ["/usr/lib/clawos/tools/units", "list"], "run_as": "clawos-units", "quota": "medium"},
 }
 
@@ -35,9 +38,12 @@ def short(plan: Plan) -> Plan:
 
 
 def main(folder: Path) -> None:
-    planner = Planner(Config(), quotas.load(Path("policies/quotas.toml")), {"shell": ALLOW_ALL * 3})
+    planner = Planner(
+        Config(), quotas.load(Path("policies/quotas.toml")), dict.fromkeys(FILTERS, ALLOW_ALL * 3)
+    )
     for name, call in CALLS.items():
-        plan = planner.plan(parse(to_json({"tool": f"seed.{name}", **call})))
+        spec = parse(to_json({"tool": f"seed.{name}", **call}))
+        plan = planner.plan(spec, PROXY if spec.network == "egress" else None)
         (folder / name).write_bytes(encode(short(plan)))
 
 

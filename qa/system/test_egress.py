@@ -316,6 +316,7 @@ def test_without_the_network_room_calls_are_refused_by_name(root: Run, fetch: Fe
 def test_a_killed_network_room_comes_back(root: Run, fetch: Fetch) -> None:
     assert got(fetch(GET))
     root("systemctl kill -s KILL clawos-network")
+
     # One that was made ahead may serve until the next is asked for, and the room, back again, drops the rest.
     def is_whole() -> bool:
         return got(fetch(GET)) and until(lambda: len(links(root)) == AHEAD, 5)

@@ -1,6 +1,7 @@
 """Runs as root on the host beside the sandbox: starts a program every fifth of a second, notes the gaps.
 
-Makes /run/heartbeat.up when it beats. On SIGTERM prints {"beats": n, "longest_s": s}: the longest time between two beats.
+Makes /run/heartbeat.up when it beats. On SIGTERM prints {"beats": n, "longest_s": s}: the longest time
+between two beats.
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ async def test_curl_fetches_through_the_proxy(
 ) -> None:
     """Which reads the variables its own way, and resolves names in a thread of its own."""
     isolator = isolator_with(launcher, config, planner, beside)
-    command = "curl -sS --max-time 20 http://example.org/page; curl -sS --noproxy '*' --max-time 5 http://10.0.2.2/"
+    command = (
+        "curl -sS --max-time 20 http://example.org/page; curl -sS --noproxy '*' --max-time 5 http://10.0.2.2/"
+    )
     text = spec_text("/bin/sh", "-c", command, network="egress", seccomp="shell")
     ran = await finish(await isolator.run(text, os.open(os.devnull, os.O_RDONLY), ":1.1"))
     assert ran.stdout == "GET http://example.org/page from 198.18.0.1\n", ran.stderr
