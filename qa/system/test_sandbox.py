@@ -118,15 +118,27 @@ def test_the_result_says_what_it_took(root: Run) -> None:
     assert (result["out_of_memory"], result["limit"], result["signal"]) == (True, "memory", 9)
 
 
+def user_outside(root: Run, **spec: Any) -> int:
+    """The id that the machine sees a call run as."""
+    argv = ["/bin/sleep", "7.25"]
+    text = shlex.quote(json.dumps({"tool": "test.tool", "argv": argv, **spec}))
+    seen = root(
+        f"python3 -I - {text} >/dev/null <<'END' &\n{RUN}\nEND\n"
+        f"until pid=$(pgrep -xf '{' '.join(argv)}'); do sleep 0.2; done; ps -o uid= -p $pid; wait",
+        60,
+    )
+    return int(seen.text)
+
+
 def test_a_call_is_somebody_else_outside(root: Run) -> None:
     """And inside the user that is named; a home's files know only that one."""
-    look = "id -un; id -u; awk '{print $2; exit}' /proc/self/uid_map"
-    name, inside, outside = sandboxed(root, "/bin/sh", "-c", look)["stdout"].split()
-    assert (name, inside) == ("clawos-sandbox", root("id -u clawos-sandbox").text.strip())
-    assert 0x70000000 < int(outside) < 0x70000000 + 1024
-    claw = int(root("id -u claw").text)
-    with_home = sandboxed(root, "/bin/sh", "-c", look, home="read", home_owner=claw)["stdout"].split()
-    assert with_home == ["claw", inside, inside]
+    look = ("/bin/sh", "-c", "id -un; id -u")
+    named = root("id -u clawos-sandbox").text.strip()
+    assert sandboxed(root, *look)["stdout"].split() == ["clawos-sandbox", named]
+    assert 0x70000000 < user_outside(root) < 0x70000000 + 1024
+    home = {"home": "read", "home_owner": int(root("id -u claw").text)}
+    assert sandboxed(root, *look, **home)["stdout"].split() == ["claw", named]
+    assert user_outside(root, **home) == int(named)
 
 
 def test_what_is_mounted_later_is_seen(root: Run) -> None:
