@@ -11,7 +11,7 @@ from qa.conftest import tool_calls
 from qa.escape.guest import Guest
 from qa.vm.machine import Channel
 
-WALL_S = 15
+WALL_S = 10
 LATE_S = 45
 """How long past its time a call may take to be gone: emulation without KVM is twenty times slower."""
 LONGEST_S = 8

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -372,35 +371,26 @@ def test_a_pinned_program_sees_every_link(root: Run, fetch: Fetch) -> None:
 
 
 MANY = """
-import asyncio, json, os, sys, time
+import asyncio, json, os, sys
 from clawos.core.bus import Bus
-async def main(count, *networks):
-    bus, times = await Bus.connect(), {n: [] for n in networks}
-    for _ in range(count):
-        for network in networks:
-            spec = {"tool": "test.many", "argv": ["/usr/bin/true"], "seccomp": "shell", "network": network}
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            began = time.perf_counter()
-            _, *streams = await bus.call("org.clawos.Isolator1", "Run", json.dumps(spec), fds=(nothing,))
-            started = time.perf_counter()
-            with os.fdopen(streams.pop()) as result:
-                told = json.loads(await asyncio.to_thread(result.read))
-            assert told["exit_code"] == 0, told
-            times[network].append(started - began)
-            for fd in (nothing, *streams):
-                os.close(fd)
-            await asyncio.sleep(PAUSE)
-    print(json.dumps(times))
-asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))
+async def main(count, network):
+    bus = await Bus.connect()
+    spec = {"tool": "test.many", "argv": ["/usr/bin/true"], "seccomp": "shell", "network": network}
+    for _ in range(int(count)):
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        _, *streams = await bus.call("org.clawos.Isolator1", "Run", json.dumps(spec), fds=(nothing,))
+        with os.fdopen(streams.pop()) as result:
+            told = json.loads(await asyncio.to_thread(result.read))
+        assert told["exit_code"] == 0, told
+        for fd in (nothing, *streams):
+            os.close(fd)
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def many(root: Run, count: int, *networks: str, pause_s: float = 0) -> dict[str, list[float]]:
-    program = MANY.replace("PAUSE", str(pause_s))
-    done = root(f"python3 -I - {count} {' '.join(networks)} <<'END OF FILE'\n{program}\nEND OF FILE")
+def many(root: Run, count: int, network: str) -> None:
+    done = root(f"python3 -I - {count} {network} <<'END OF FILE'\n{MANY}\nEND OF FILE")
     assert done.status == 0, done.stderr.decode()
-    times: dict[str, list[float]] = json.loads(done.text)
-    return times
 
 
 def namespaces(root: Run) -> int:
@@ -416,21 +406,6 @@ def test_fifty_calls_leave_nothing(root: Run, fetch: Fetch) -> None:
     assert until(lambda: namespaces(root) <= before + AHEAD), "lsns shows those ahead, by their descriptors"
     root("systemctl restart clawos-isolator")
     assert until(lambda: not links(root)), "what was ahead goes with who made it"
-
-
-def test_what_the_way_out_costs(root: Run, record_property: Callable[[str, object], None]) -> None:
-    """Between calls there is time for the next to be made ahead; without, each waits for its own."""
-    apart = many(root, 20, "none", "egress", pause_s=0.5)
-    at_once = many(root, 20, "egress")
-    milliseconds = {
-        "none": statistics.median(apart["none"]) * 1000,
-        "egress, ahead": statistics.median(apart["egress"]) * 1000,
-        "egress, one after the other": statistics.median(at_once["egress"]) * 1000,
-    }
-    for name, value in milliseconds.items():
-        record_property(name, round(value, 1))
-        print(f"{name}: {value:.1f} ms")
-    assert milliseconds["egress, ahead"] < 2 * milliseconds["none"] + 20
 
 
 def test_nothing_was_refused_that_is_needed(root: Run) -> None:
