@@ -99,10 +99,11 @@ class Guest:
         try:
             yield pulse
         finally:
-            self.root("systemctl stop qa-heartbeat")
-            found = self.root(
-                "journalctl -q -u qa-heartbeat -o cat --grep longest_s -n 1; rm /run/heartbeat.*"
-            )
+            found = self.root("systemctl stop qa-heartbeat; cat /run/heartbeat.json; rm /run/heartbeat.*")
+            why = self.root(
+                "systemctl reset-failed -q qa-heartbeat; journalctl -q -u qa-heartbeat -n 20"
+            ).text
+        assert found.text, f"the heart broke: {why}"
         told = json.loads(found.text)
         pulse.beats, pulse.longest_s = told["beats"], told["longest_s"]
 

@@ -203,6 +203,6 @@ def test_whoever_is_killed_while_calls_are_set_up_leaves_nothing(
     if victim == "filler":
         assert counts["refused"] == counts["cut off"] == 0, "another takes its place"
     else:
-        assert counts["refused"] + counts["cut off"] >= 3, "it was killed"
+        assert counts["refused"] + counts["cut off"] >= 1, "it was killed"
     assert (root(f"echo {PID}").text != before) == (victim == "service")
     assert_nothing_is_left(root)

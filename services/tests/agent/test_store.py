@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sqlite3
@@ -203,7 +204,12 @@ async def test_failed_change_changes_nothing(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_old_turns_and_closed_sessions_are_forgotten(tmp_path: Path) -> None:
+async def test_old_turns_and_closed_sessions_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the order in which they came, also where the clock stands or goes back."""
+    times = itertools.count(1_800_000_000_000_000_000, -7_000_000)
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
     store = await _store(tmp_path, turns=2)
     first = await store.open_session(7, "default", False, 8, 1)
     for n in range(4):

@@ -109,8 +109,10 @@ class SqliteStore:
             if not fresh and (found := read(db)):
                 return found
             db.execute(
-                "UPDATE session SET closed_ms = ? WHERE uid = ? AND name = ? AND closed_ms IS NULL",
-                (_now_ms(), uid, name),
+                # Later than all before it, whatever the clock says: the oldest are those that go.
+                "UPDATE session SET closed_ms = max(?, (SELECT ifnull(max(closed_ms), 0) + 1 FROM session"
+                " WHERE uid = ?)) WHERE uid = ? AND name = ? AND closed_ms IS NULL",
+                (_now_ms(), uid, uid, name),
             )
             (count,) = db.execute(
                 "SELECT count(*) FROM session WHERE uid = ? AND closed_ms IS NULL", (uid,)
@@ -216,7 +218,11 @@ class SqliteStore:
         await self._write(write)
 
     def _insert_turn(self, db: sqlite3.Connection, session: str, turn: str) -> None:
-        db.execute("INSERT INTO turn (id, session, started_ms) VALUES (?, ?, ?)", (turn, session, _now_ms()))
+        db.execute(
+            "INSERT INTO turn (id, session, started_ms) SELECT ?, ?, max(?, ifnull(max(started_ms), 0) + 1)"
+            " FROM turn WHERE session = ?",
+            (turn, session, _now_ms(), session),
+        )
         db.execute(
             "DELETE FROM turn WHERE id IN"
             " (SELECT id FROM turn WHERE session = ? ORDER BY started_ms DESC LIMIT -1 OFFSET ?)",
