@@ -70,8 +70,8 @@ unit: setup ## only the tests outside the VM
 
 test: check test-vm ## everything that CI runs
 
-test-vm: build/image/clawos.raw ## the system tests and the escape suite, on one shared boot of the image
-	@$(IN_TOOLS) python -m pytest qa/system qa/escape
+test-vm: build/image/clawos.raw ## the system tests and the escape suite, each on a boot of the image
+	@$(IN_TOOLS) qa/in-vm
 
 test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing
 	@$(IN_TOOLS) python -m qa.compat

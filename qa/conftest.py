@@ -23,7 +23,7 @@ IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("share")
     share.make(folder)
-    with fresh_guest("test", IMAGE, share=folder) as made:
+    with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder) as made:
         yield made
 
 
