@@ -12,7 +12,6 @@ import ctypes
 import errno
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from clawos.core import run
 from clawos.core.errors import ClawError
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
 from clawos.isolator.config import Config
+from clawos.isolator.ending import last_words, outcome, settle
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.ids import CallIds, HostIds, host_ids
 from clawos.isolator.plan import Allow, Bind, Dir, File, Link, Mount, Plan, Proc, Tmpfs
 from clawos.isolator.ports import Outcome, Streams
-from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
+from clawos.isolator.wire import Refused, Report, Started, decode_report, encode
 
 OLDEST = (0, 12, 0)
 """Before it, making a mount point could follow a link out of the new root and write on the host."""
@@ -128,28 +128,10 @@ class BubblewrapSandbox:
         raise _refusal(os.pread(words, _WORDS_BYTES, 0), self._process.returncode)
 
     async def wait(self) -> Outcome:
-        exited: Exited | None = None
-        usage: Usage | None = None
-        while (report := await self._next_report()) is not None:
-            if isinstance(report, Exited):
-                exited = report
-            elif isinstance(report, Usage):
-                usage = report
+        words = await last_words(self._next_report)
         spent = await self._clean_up()
-        # Without a word from the sandbox's init it was killed as a whole: by a limit, by us, by the kernel.
-        status = exited.wait_status if exited else int(signal.SIGKILL)
-        return Outcome(
-            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            out_of_time=self._out_of_time and exited is None,
-            out_of_memory=spent.out_of_memory if spent else False,
-            out_of_pids=spent.out_of_pids if spent else False,
-            cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
-            peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
-            peak_pids=spent.peak_pids if spent else 0,
-            landlock_abi=self._landlock_abi,
-            cgroup_id=self._leaf.id if self._leaf else 0,
-        )
+        out_of_time = self._out_of_time and words[0] is None
+        return outcome(words, spent, self._leaf, self._landlock_abi, out_of_time=out_of_time)
 
     def kill(self) -> None:
         if self._leaf is not None:
@@ -176,15 +158,7 @@ class BubblewrapSandbox:
             self.kill()
             await self._process.wait()
         self._transport.close()
-        try:
-            if self._leaf is None:
-                return None
-            try:
-                return self._leaf.spent()
-            finally:
-                await self._leaf.remove()
-        finally:
-            self._gone()
+        return await settle(self._leaf, self._gone)
 
 
 class Bubblewrap:

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from clawos.core import run
 from clawos.isolator.cgroup import Cgroups, Leaf, Spent
 from clawos.isolator.config import Config
+from clawos.isolator.ending import last_words, outcome, settle
 from clawos.isolator.errors import SandboxRefused
 from clawos.isolator.handover import make_home, sealed
 from clawos.isolator.ids import CallIds, HostIds, host_ids
@@ -22,7 +22,7 @@ from clawos.isolator.plan import LANG, Plan
 from clawos.isolator.ports import Network, Outcome, Streams
 from clawos.isolator.roots import Roots
 from clawos.isolator.ways import Ways
-from clawos.isolator.wire import Exited, Refused, Report, Started, Usage, decode_report, encode
+from clawos.isolator.wire import Refused, Report, Started, Usage, decode_report, encode
 
 _KILL_GRACE_S = 15
 # A sandbox is set up in milliseconds; on a machine that has no time at all, in seconds.
@@ -81,33 +81,16 @@ class LaunchedSandbox:
         raise self._silence()
 
     async def wait(self) -> Outcome:
-        exited: Exited | None = None
-        usage: Usage | None = None
         try:
-            while (report := await self._next_report()) is not None:
-                if isinstance(report, Exited):
-                    exited = report
-                elif isinstance(report, Usage):
-                    usage = report
+            words = await last_words(self._next_report)
         except ValueError:
             self.kill()
             raise
         finally:
             spent = await self._clean_up()
-        # Without a word from the sandbox's init it was killed as a whole: by a limit, by us, by the kernel.
-        status = exited.wait_status if exited else int(signal.SIGKILL)
-        return Outcome(
-            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            out_of_time=usage is not None and usage.cause == "wall",
-            out_of_memory=spent.out_of_memory if spent else False,
-            out_of_pids=spent.out_of_pids if spent else False,
-            cpu_s=spent.cpu_s if spent else usage.cpu_s if usage else 0.0,
-            peak_memory_bytes=spent.peak_memory_bytes if spent else usage.peak_bytes if usage else 0,
-            peak_pids=spent.peak_pids if spent else 0,
-            landlock_abi=self._landlock_abi,
-            cgroup_id=self._leaf.id if self._leaf else 0,
-        )
+        _, usage = words
+        out_of_time = usage is not None and usage.cause == "wall"
+        return outcome(words, spent, self._leaf, self._landlock_abi, out_of_time=out_of_time)
 
     def kill(self) -> None:
         if self._leaf is not None:
@@ -132,15 +115,7 @@ class LaunchedSandbox:
         if self._giving_up is not None:
             self._giving_up.cancel()
         self._status.close()
-        try:
-            if self._leaf is None:
-                return None
-            try:
-                return self._leaf.spent()
-            finally:
-                await self._leaf.remove()
-        finally:
-            self._gone()
+        return await settle(self._leaf, self._gone)
 
 
 class Launcher:
