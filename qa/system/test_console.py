@@ -145,6 +145,7 @@ def test_the_user_of_the_first_boot_is_the_administrator(console: Console) -> No
     console.expect(r"the user edited unit and said yes\s+mode=600\s+mode=600\s", 60)
     console.type("run0 --background= id -u; echo run0-$?")
     console.expect(r"Password: ", 120)
+    time.sleep(27)  # who types slowly is waited for
     console.type("wrong password")
     console.expect(r"run0-[1-9]", 120)
     console.type("run0 --background= sh -c 'echo uid=$(id -u)'")
