@@ -51,6 +51,6 @@ def is_administrator() -> bool:
 def rescue() -> None:
     """Become a plain login shell. Comes back only by an exception."""
     os.environ["SHELL"] = "/bin/sh"
-    # run0 and systemctl give up on a password after the bus's usual 25 s, and leave its prompt; sd-bus reads this.
+    # By sd-bus: run0 and systemctl give up on a password after 25 s, and the prompt stays behind.
     os.environ.setdefault("SYSTEMD_BUS_TIMEOUT", "300")
     os.execv("/bin/sh", ["-sh"])  # noqa: S606 -- to become the shell is the point
