@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from qa.conftest import Call, Ran
-from qa.system.test_sandbox import CGROUP, leftovers
+from qa.system.test_sandbox import CGROUP, assert_nothing_is_left
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]
@@ -43,13 +42,6 @@ def _as_before(root: Run, call: Call, backend: str) -> Iterator[None]:
     assert_nothing_is_left(root)
     after = root(f"echo {PID}; {DESCRIPTORS}").text.split()
     assert after[0] != before[0] or int(after[1]) <= int(before[1]), "descriptors were lost"
-
-
-def assert_nothing_is_left(root: Run) -> None:
-    deadline = time.monotonic() + 30
-    while (left := leftovers(root)) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert left == ""
 
 
 def named(ran: Ran, words: str) -> bool:
@@ -104,15 +96,23 @@ MAKERS = {
 }
 
 
+def processes(root: Run) -> int:
+    """How many there are, once none is left that has ended: those count, too, until they are reaped."""
+    threads = f"$(find {CGROUP} -name cgroup.threads -exec cat {{}} + | wc -l)"
+    counted = f"now=$(cat {CGROUP}/pids.current)"
+    return int(root(f"until {counted}; [ $now = {threads} ]; do sleep 0.1; done; echo $now").text)
+
+
 def test_a_full_table_of_processes_is_named(root: Run, call: Call, backend: str) -> None:
     """One more each time, so that it ends at each step; with enough of them the call runs."""
     assert restart(root).status == 0
-    now = int(root(f"cat {CGROUP}/pids.current").text)
+    now = processes(root)
     told = []
     try:
         for more in range(8):
             root(f"echo {now + more} >{CGROUP}/pids.max")
             told.append(call("memory.usage"))
+            processes(root)
     finally:
         root(f"echo 2048 >{CGROUP}/pids.max")
     refused = [ran.refused for ran in told if ran.refused]

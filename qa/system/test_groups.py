@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qa.system.test_sandbox import FIND_CGROUPS, leftovers
+from qa.system.test_sandbox import FIND_CGROUPS, assert_nothing_is_left
 from qa.vm.machine import Output
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -21,10 +21,7 @@ Run = Callable[..., Output]
 @pytest.fixture(autouse=True)
 def _nothing_left(root: Run) -> Iterator[None]:
     yield
-    deadline = time.monotonic() + 30
-    while (left := leftovers(root)) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert left == ""
+    assert_nothing_is_left(root)
 
 
 def line(*words: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qa.conftest import Call, sandboxes_by, tool_calls
-from qa.system.test_sandbox import leftovers
+from qa.system.test_sandbox import assert_nothing_is_left
 from qa.vm.machine import Channel, Output
 
 Run = Callable[..., Output]
@@ -52,10 +52,7 @@ def _by_launcher(root: Run) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(root: Run) -> Iterator[None]:
     yield
-    deadline = time.monotonic() + 30
-    while (left := leftovers(root)) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert left == ""
+    assert_nothing_is_left(root)
 
 
 def copied(call: Call, deadline_s: float = 60) -> None:

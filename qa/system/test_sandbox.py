@@ -58,13 +58,17 @@ def leftovers(root: Run) -> str:
     return root(f"pgrep -lu {users}; {OWN_USERS}; {FIND_CGROUPS}").text
 
 
-@pytest.fixture(autouse=True)
-def _nothing_left(root: Run) -> object:
-    yield
+def assert_nothing_is_left(root: Run) -> None:
     deadline = time.monotonic() + 30
     while (left := leftovers(root)) and time.monotonic() < deadline:
         time.sleep(1)
     assert left == ""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(root: Run) -> object:
+    yield
+    assert_nothing_is_left(root)
 
 
 def test_memory_limit(user: Run, root: Run) -> None:

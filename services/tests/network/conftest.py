@@ -158,6 +158,6 @@ def links() -> set[str]:
 def until(is_so: Callable[[], bool]) -> bool:
     """The kernel takes a namespace down in its own time."""
     deadline = time.monotonic() + 20
-    while not is_so() and time.monotonic() < deadline:
+    while not (so := is_so()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return is_so()
+    return so

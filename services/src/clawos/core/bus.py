@@ -325,7 +325,7 @@ class Bus:
                 raise BadRequest("the message carries other descriptors than its arguments name")
             _caller.set(Caller(await self._uid_of(message.sender or ""), message.sender or ""))
             arguments = [
-                fds[value] if kind == "h" else value
+                _of_index(kind, value, fds)
                 for (_, kind), value in zip(member.arguments, message.body, strict=True)
             ]
             for fd in fds:

@@ -37,8 +37,7 @@ class Links:
 
     def clear(self) -> None:
         for name in self.names():
-            if name.startswith(NAME_PREFIX):
-                self._remove(name)
+            self._remove(name)
 
     def open(self, proxy: str) -> None:
         send(self._route, [_raise(_LOOPBACK), _address(_LOOPBACK, proxy, _SCOPE_HOST)])
@@ -47,7 +46,7 @@ class Links:
         self._route.close()
 
     def names(self) -> set[str]:
-        return {name for _, name in socket.if_nameindex()}
+        return {name for _, name in socket.if_nameindex() if name.startswith(NAME_PREFIX)}
 
     def attach(self, link: Link, proxy: str, route: int, uid: int, program: int | None) -> None:
         with of_route_socket(route, uid) as (inside, namespace):

@@ -43,7 +43,7 @@ class Segment(Protocol):
         ...
 
     def names(self) -> AbstractSet[str]:
-        """Of the links that there are. Raises OSError."""
+        """Of the links to sandboxes that there are. Raises OSError."""
         ...
 
     def attach(self, link: Link, proxy: str, route: int, uid: int, program: int | None) -> None:

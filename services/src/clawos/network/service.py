@@ -12,7 +12,7 @@ from itertools import cycle
 from clawos.core.parse import Record
 from clawos.network.config import Config
 from clawos.network.errors import FirewallChanged, SegmentFull
-from clawos.network.ports import NAME_PREFIX, Firewall, Link, Program, Segment
+from clawos.network.ports import Firewall, Link, Program, Segment
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Network:
         """
         config = self._config
         self._firewall.check()
-        taken = self._links()
+        taken = self._segment.names()
         if len(taken) >= config.sandboxes_max:
             raise SegmentFull(config.sandboxes_max)
         link = next(link for link in map(self._link, self._slots) if link.name not in taken)
@@ -73,7 +73,7 @@ class Network:
             return Status(
                 proxy=self._config.proxy,
                 port=self._config.port,
-                sandboxes=len(self._links()),
+                sandboxes=len(self._segment.names()),
                 sandboxes_max=self._config.sandboxes_max,
                 firewall="loaded" if self._is_guarded() else "changed",
                 program=program is not None,
@@ -91,9 +91,6 @@ class Network:
 
     def _link(self, slot: int) -> Link:
         return Link(slot, str(self._config.range[slot]))
-
-    def _links(self) -> set[str]:
-        return {name for name in self._segment.names() if name.startswith(NAME_PREFIX)}
 
     def _is_guarded(self) -> bool:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
 from clawos.isolator.errors import SpecInvalid
 from clawos.isolator.plan import Bind, Mount, Operation, Tmpfs
+from clawos.isolator.runtimes import source_of
 from clawos.isolator.spec import Spec
 
 PYTHON = ("/usr/bin/python3", "-IS")
@@ -20,12 +20,7 @@ def add_file(
 ) -> tuple[str, ...]:
     """Add the file to what the sandbox has; returns the argument vector. Raises SpecInvalid."""
     file = spec.argv[0]
-    source = os.path.realpath(file)
-    for path in (file, source):
-        if not any(path.startswith(directory.rstrip("/") + "/") for directory in directories):
-            raise SpecInvalid(f"spec: {file} is not below python in /etc/clawos/isolator.toml")
-    if not Path(source).is_file():
-        raise SpecInvalid(f"spec: there is no file {file}")
+    source = source_of(spec, "file", directories)
     above = [wanted.get(str(parent)) for parent in Path(file).parents]
     if any(isinstance(operation, Tmpfs) for operation in above):
         raise SpecInvalid(f"spec: {file} would lie in what is the call's own")

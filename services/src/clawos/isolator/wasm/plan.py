@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, MutableMapping
-from pathlib import Path
 
 from clawos.isolator.errors import SpecInvalid
 from clawos.isolator.plan import Bind, Mount, Operation
 from clawos.isolator.quotas import Wasm
+from clawos.isolator.runtimes import source_of
 from clawos.isolator.spec import Spec
 from clawos.isolator.wasm.options import Limits, Options, command
 
@@ -26,12 +25,7 @@ def add_module(
 ) -> tuple[str, ...]:
     """Add the module to what the sandbox has; returns the argument vector. Raises SpecInvalid."""
     module = spec.argv[0]
-    source = os.path.realpath(module)
-    for path in (module, source):
-        if not any(path.startswith(directory.rstrip("/") + "/") for directory in directories):
-            raise SpecInvalid(f"spec: {module} is not below wasm in /etc/clawos/isolator.toml")
-    if not Path(source).is_file():
-        raise SpecInvalid(f"spec: there is no module {module}")
+    source = source_of(spec, "module", directories)
     seen = _directories(wanted, spec)
     wanted[module] = Bind(module, source, Mount.READ, is_directory=False)
     return command(
