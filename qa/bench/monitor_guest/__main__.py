@@ -19,6 +19,7 @@ from typing import Any
 
 from qa.bench.monitor_guest.consumer import consumer
 from qa.bench.monitor_guest.switch import Switch
+from qa.bench.monitor_guest.xdp import xdp
 from qa.monitor.load import bpf
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -52,7 +53,10 @@ def main() -> None:
         "per_program": per_program(switch, asked.tools),
     }
     switch.set(on=True)
+    say("consumer")
     result["consumer"] = consumer(asked.tools, INSIDE, OUTSIDE)
+    say("xdp")
+    result["xdp"] = xdp(asked.tools)
     print(json.dumps(result))
 
 

@@ -8,7 +8,9 @@ import struct
 from pathlib import Path
 
 _SYS_BPF = 321
-_MAP_LOOKUP, _OBJ_GET, _PROG_FD_BY_ID, _INFO, _RAW_TRACEPOINT_OPEN = 1, 7, 13, 15, 17
+_MAP_LOOKUP, _PROG_LOAD, _OBJ_GET, _PROG_FD_BY_ID, _INFO, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 1, 5, 7, 13, 15, 17, 28
+_TYPE_XDP, _ATTACH_XDP = 6, 37
+_RETURN_XDP_PASS = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = 2; exit
 _ATTRIBUTES = 128
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,3 +58,19 @@ def lookup_per_cpu(map_: int, key: int, size: int) -> list[bytes]:
         _MAP_LOOKUP, struct.pack("=IIQQQ", map_, 0, ctypes.addressof(wanted), ctypes.addressof(values), 0)
     )
     return [values.raw[at : at + size] for at in range(0, len(values), stride)]
+
+
+def load_xdp_pass() -> int:
+    """A program of XDP that lets everything pass."""
+    code = ctypes.create_string_buffer(_RETURN_XDP_PASS, len(_RETURN_XDP_PASS))
+    license_ = ctypes.create_string_buffer(b"GPL")
+    count = len(_RETURN_XDP_PASS) // 8
+    return _bpf(
+        _PROG_LOAD,
+        struct.pack("=IIQQ", _TYPE_XDP, count, ctypes.addressof(code), ctypes.addressof(license_)),
+    )
+
+
+def attach_xdp(program: int, interface: int) -> int:
+    """Run a program on an interface of the namespace that we are in, for as long as the descriptor is open."""
+    return _bpf(_LINK_CREATE, struct.pack("=IIII", program, interface, _ATTACH_XDP, 0))
