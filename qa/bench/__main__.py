@@ -17,7 +17,12 @@ from qa.bench import boot, image, monitor, report, sandbox
 
 OUT = Path("build/bench")
 SCRIPTS = ("clawsh", "registry", "inference")
-MODULES = {"image": image.measure, "boot": boot.measure, "sandbox": sandbox.measure, "monitor": monitor.measure}
+MODULES = {
+    "image": image.measure,
+    "boot": boot.measure,
+    "sandbox": sandbox.measure,
+    "monitor": monitor.measure,
+}
 PARTS = (*MODULES, *SCRIPTS)
 
 

@@ -24,14 +24,14 @@ CREDENTIALS = {
     for unit in ("clawos-monitor-load.service", "clawos-isolator.service")
 }
 
-NOTE = """`on` is the monitor as at boot but for its guard, attached, with its consumer reading; `off` is the
-same guest with every program detached. Both are measured in each round, in an order that changes; a percentage is
-the middle one of the rounds' ratios, beside it the middle half of them. `inside` is a cgroup that the kernel side
-takes for a sandbox: all is recorded and policy is asked. `outside` is one that nobody follows. execve is process,
-program, end and wait together; openat includes the close; connect is of a datagram socket, which sends nothing.
-getppid, which no program sees, shows what the measuring itself is worth. `per_program` is the kernel's own count
-(kernel.bpf_stats_enabled), which adds its clock to each run. `unaccounted` is what was offered and neither received
-nor counted as lost."""
+NOTE = """`on` is the monitor as at boot but for its guard, attached, with its consumer reading; `off` is
+the same guest with every program detached. Both are measured in each round, in an order that changes; a
+percentage is the middle one of the rounds' ratios, beside it the middle half of them. `inside` is a cgroup
+that the kernel side takes for a sandbox: all is recorded and policy is asked. `outside` is one that nobody
+follows. execve is process, program, end and wait together; openat includes the close; connect is of a
+datagram socket, which sends nothing. getppid, which no program sees, shows what the measuring itself is
+worth. `per_program` is the kernel's own count (kernel.bpf_stats_enabled), which adds its clock to each run.
+`unaccounted` is what was offered and neither received nor counted as lost."""
 
 
 def share(folder: Path) -> None:
@@ -61,7 +61,9 @@ def measure() -> dict[str, object]:
         done = channel.run(command, GUEST_TIMEOUT_S)
         sys.stderr.buffer.write(done.stderr)
         if done.status != 0:
-            raise SystemExit(f"bench: the monitor's benchmark failed in the guest: {done.stderr.decode()[-2000:]}")
+            raise SystemExit(
+                f"bench: the monitor's benchmark failed in the guest: {done.stderr.decode()[-2000:]}"
+            )
         result: dict[str, Any] = json.loads(done.stdout)
         rows: list[dict[str, Any]] = [*result["acts"], *result["job"]]
         added: dict[str, dict[str, float]] = {}

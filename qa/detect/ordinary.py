@@ -35,14 +35,26 @@ CALLS: list[tuple[str, dict[str, str]]] = [
     ("file.move", {"from": "notes/yesterday", "to": "notes/old"}),
     ("file.delete", {"path": "notes/old"}),
     ("shell.run", {"command": "ls -la; wc -l notes/*; sort notes/today | uniq -c"}),
-    ("shell.run", {"command": "for n in 1 2 3 4 5; do seq $n 100 >notes/$n; done; cat notes/[1-5] | sort -n | tail -1"}),
+    (
+        "shell.run",
+        {"command": "for n in 1 2 3 4 5; do seq $n 100 >notes/$n; done; cat notes/[1-5] | sort -n | tail -1"},
+    ),
     ("shell.run", {"command": "tar -czf notes.tar.gz notes && tar -tzf notes.tar.gz && rm notes.tar.gz"}),
-    ("shell.run", {"command": "printf '#!/bin/sh\\necho hello\\n' >hello.sh; chmod +x hello.sh; sh hello.sh; rm hello.sh"}),
+    (
+        "shell.run",
+        {"command": "printf '#!/bin/sh\\necho hi\\n' >hi.sh; chmod +x hi.sh; sh hi.sh; rm hi.sh"},
+    ),
     ("shell.run", {"command": "find /usr/share/doc -name copyright | head -20 | xargs grep -l GPL | wc -l"}),
     ("shell.run", {"command": "awk -F: '{ print $7 }' /etc/passwd | sort | uniq -c | sort -rn"}),
     ("python.run", {"code": "import json; print(json.dumps({str(n): n * n for n in range(50)}))"}),
-    ("python.run", {"code": "import pathlib; print(sum(p.stat().st_size for p in pathlib.Path('notes').iterdir()))"}),
-    ("python.run", {"code": "import subprocess; print(subprocess.run(['date'], capture_output=True, text=True).stdout)"}),
+    (
+        "python.run",
+        {"code": "import pathlib; print(sum(p.stat().st_size for p in pathlib.Path('notes').iterdir()))"},
+    ),
+    (
+        "python.run",
+        {"code": "import subprocess; print(subprocess.run(['date'], capture_output=True, text=True).stdout)"},
+    ),
     ("python.run", {"code": "import csv, io; print(list(csv.reader(io.StringIO('a,b\\n1,2\\n'))))"}),
 ]
 """Tools called by their manifests, after his yes."""
@@ -51,7 +63,7 @@ BUILD = """
 set -eu
 work=$(mktemp -d)
 cd "$work"
-cp -r /usr/lib/python3.13/asyncio /usr/lib/python3.13/email /usr/lib/python3.13/json /usr/lib/python3.13/unittest .
+for module in asyncio email json unittest; do cp -r /usr/lib/python3.13/$module .; done
 python3 -I -m compileall -q -f asyncio email json unittest
 n=0
 for file in */*.py; do

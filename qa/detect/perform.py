@@ -1,20 +1,19 @@
 """The guest's side of the judge: do acts, each in a cgroup of its own. Sent by the channel.
 
-Standard input: {"parent": a followed cgroup, "acts": […]} as in the tables. Prints one JSON object a line: what came
-of an act, and in which cgroup. What stands around an act runs in the harness's own cgroup.
+Standard input: {"parent": a followed cgroup, "acts": […]} as in the tables. Prints one JSON object a line:
+what came of an act, and in which cgroup. What stands around an act runs in the harness's own cgroup.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 FOLDER = Path("/tmp/qa")
@@ -74,12 +73,16 @@ def inside(cgroup: Path, script: str, environment: dict[str, str], folder: Path)
             stdout=out,
             stderr=err,
             start_new_session=True,
-            preexec_fn=lambda: procs.write(b"0") and None,  # noqa: PLW1509 # nothing else runs here
+            preexec_fn=lambda: _enter(procs),
         )
         try:
             return done.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return 124
+
+
+def _enter(procs: IO[bytes]) -> None:
+    procs.write(b"0")
 
 
 def beside(script: str, environment: dict[str, str]) -> str | None:

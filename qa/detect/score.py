@@ -19,6 +19,7 @@ class Alert:
     techniques: tuple[str, ...]
     cgroup: int
     time_ns: int
+    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,54 +3,47 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 
-import pytest
-
 from qa.conftest import Call, tool_calls
 from qa.detect import ordinary
-from qa.detect.guest import Run, alerts, boot_ns, stats
-from qa.monitor.load import share as load
+from qa.detect import share as cpython
+from qa.detect.guest import Run, alerts, boot_ns, counted
 from qa.vm.machine import Channel
 
 SESSION_S = float(os.environ.get("QA_SESSION_S") or 90)
 """Half an hour in `make test-full`."""
 CPYTHON = os.environ.get("QA_CPYTHON", "test_os test_subprocess test_tempfile test_socket").split()
-SERIOUS = ("high", "critical")
 
 
 def serious(root: Run, since_ns: int) -> list[str]:
     """What the monitor holds for serious since then: none of it is."""
-    return [f"{a.rule} ({a.severity})" for a in alerts(root) if a.time_ns >= since_ns and a.severity in SERIOUS]
-
-
-@pytest.fixture(autouse=True)
-def _watched(root: Run) -> None:
-    """The control of every test here: while it ran the monitor saw much."""
+    return [f"{one.rule}: {one.message}" for one in alerts(root, "high") if one.time_ns >= since_ns]
 
 
 def test_a_boot_is_quiet(root: Run) -> None:
-    seen = stats(root)["events"]
+    seen = counted(root)
     assert seen.get("exec", 0) > 100, f"positive control: the monitor saw a boot: {seen}"
     assert serious(root, 0) == []
 
 
 def test_cpythons_own_tests_are_quiet(root: Run, channel: Channel) -> None:
-    root(f"mountpoint -q /usr/local || mount -t erofs -o ro,nosuid,nodev /dev/disk/by-label/share /usr/local")
+    root("mountpoint -q /usr/local || mount -t erofs -o ro,nosuid,nodev /dev/disk/by-label/share /usr/local")
     root("systemctl restart clawos-isolator")
-    before, since = stats(root)["events"], boot_ns(root)
+    before, since = counted(root), boot_ns(root)
     call = tool_calls(channel, quota="large", seccomp="python")
     try:
         for module in CPYTHON:
             ran = call(
                 "shell.run",
-                command=f"PYTHONPATH=/usr/local/{load.CPYTHON} python3 -m test {module} 2>&1 | tail -n 5",
+                command=f"PYTHONPATH=/usr/local/{cpython.PLACE} python3 -m test {module} 2>&1 | tail -n 5",
             )
             assert "run=" in ran.stdout or "Total tests" in ran.stdout, f"positive control: {ran}"
     finally:
         root("umount /usr/local; systemctl restart clawos-isolator")
-    assert stats(root)["events"].get("open", 0) - before.get("open", 0) > 100, "positive control"
+    assert counted(root).get("open", 0) - before.get("open", 0) > 100, "positive control"
     assert serious(root, since) == []
 
 
@@ -58,14 +51,14 @@ def test_a_build_is_quiet(root: Run, channel: Channel) -> None:
     since = boot_ns(root)
     ran = tool_calls(channel, quota="large")("shell.run", command=ordinary.BUILD)
     assert ran.stdout.endswith("built\n"), ran
-    done = root(f"sh -c {quoted(ordinary.BUILD)}")
+    done = root(f"sh -c {shlex.quote(ordinary.BUILD)}")
     assert done.text.endswith("built\n"), done.stderr
     assert serious(root, since) == []
 
 
 def test_a_session_is_quiet(root: Run, user: Callable[..., object], call: Call) -> None:
     since, deadline = boot_ns(root), time.monotonic() + SESSION_S
-    before = stats(root)["events"].get("exec", 0)
+    before = counted(root).get("exec", 0)
     said = 0
     while not said or time.monotonic() < deadline:
         request = ordinary.REQUESTS[said % len(ordinary.REQUESTS)]
@@ -74,5 +67,5 @@ def test_a_session_is_quiet(root: Run, user: Callable[..., object], call: Call) 
         ran = call(tool, arguments)
         assert not ran.refused, (tool, ran)
         said += 1
-    assert stats(root)["events"].get("exec", 0) - before > said, "positive control"
+    assert counted(root).get("exec", 0) - before > said, "positive control"
     assert serious(root, since) == []

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from qa.detect.page import PAGE, page
 from qa.detect.score import LATEST_S, Alert, judge, related, share
 from qa.detect.table import CONTROL, SUITES, Act, load
 
@@ -64,3 +65,7 @@ def test_the_share_counts_only_what_took_place() -> None:
     never = judge(ACT, msgspec.json.decode(b'{"cgroup": 7, "happened": false, "why": "no"}'), [])
     assert share([found, missed, never]) == 0.5
     assert share([never]) == 0.0
+
+
+def test_the_page_is_what_the_tables_say() -> None:
+    assert PAGE.read_text() == page(), "run python -m qa.detect.page"

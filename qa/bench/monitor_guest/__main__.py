@@ -1,6 +1,6 @@
 """In the guest: what the monitor costs, on against off, turn by turn. Prints one JSON object.
 
-    python3 -B -m qa.bench.monitor_guest --tools FOLDER [--rounds N]
+python3 -B -m qa.bench.monitor_guest --tools FOLDER [--rounds N]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from qa.bench.monitor_guest.consumer import consumer
 from qa.bench.monitor_guest.switch import Switch
@@ -107,7 +107,7 @@ def acts(switch: Switch, tools: Path, rounds: int) -> list[dict[str, Any]]:
 
 def cost(tools: Path, place: Path, act: str, number: int) -> float:
     """Nanoseconds each."""
-    command = [tools / "cost", str(place), act, str(number)]
+    command = [str(tools / "cost"), str(place), act, str(number)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -127,9 +127,13 @@ def job(tools: Path, place: Path) -> float:
             ["/bin/sh", tools / "job.sh"],
             stdout=subprocess.DEVNULL,
             check=True,
-            preexec_fn=lambda: procs.write(b"0") and None,
+            preexec_fn=lambda: _enter(procs),
         )
         return time.monotonic() - started
+
+
+def _enter(procs: IO[bytes]) -> None:
+    procs.write(b"0")
 
 
 def per_program(switch: Switch, tools: Path) -> list[dict[str, Any]]:

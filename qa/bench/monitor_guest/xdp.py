@@ -1,4 +1,4 @@
-"""Packets a second into a network namespace: with no XDP program, with one that does nothing, and with the uplink's."""
+"""Packets a second between two namespaces: without an XDP program, with one that does nothing, with ours."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _rate(tools: Path, mac: str, program: int | None) -> float:
         link = None if program is None else bpf.attach_xdp(program, socket.if_nametoindex("veth0"))
     try:
         before = _received()
-        command = [tools / "packets", "veth0", mac, FROM, TO, str(PORT), str(SECONDS)]
+        command = [str(tools / "packets"), "veth0", mac, FROM, TO, str(PORT), str(SECONDS)]
         done = subprocess.run(["ip", "netns", "exec", SENDER, *command], stdout=subprocess.PIPE, check=True)
         told = json.loads(done.stdout)
         time.sleep(0.3)  # what is still in a queue
@@ -76,7 +76,20 @@ def _pair() -> Iterator[str]:
     for name in (SENDER, RECEIVER):
         _ip("netns", "add", name)
     try:
-        _ip("link", "add", "veth0", "netns", SENDER, "type", "veth", "peer", "name", "veth0", "netns", RECEIVER)
+        _ip(
+            "link",
+            "add",
+            "veth0",
+            "netns",
+            SENDER,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "veth0",
+            "netns",
+            RECEIVER,
+        )
         for name, address in ((SENDER, FROM), (RECEIVER, TO)):
             _ip("-n", name, "address", "add", f"{address}/24", "dev", "veth0")
             _ip("-n", name, "link", "set", "veth0", "up")

@@ -1,8 +1,8 @@
 """In the guest: offer events, and tell what became of them. Prints one JSON object.
 
-    python3 -B -m qa.monitor.load OFFER FOLLOWED BESIDE open|socket|processes RATE SECONDS|NUMBER THREADS [--stopped]
+    python3 -B -m qa.monitor.load OFFER [--stopped] WORD…
 
---stopped: the consumer stands still meanwhile (SIGSTOP), and goes on afterwards.
+The words are the arguments of `offer`. --stopped: the consumer stands still meanwhile, and then goes on.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from qa.monitor.load import counters
 KINDS = {"open": (Kind.OPEN,), "socket": (Kind.SOCKET,), "processes": (Kind.FORK, Kind.EXIT)}
 
 
-def main(offer: str, followed: str, beside: str, act: str, *rest: str) -> dict[str, object]:
-    stopped = "--stopped" in rest
+def main(offer: str, *words: str) -> dict[str, object]:
+    stopped = words[0] == "--stopped"
+    words = words[stopped:]
+    act = words[2]
     pid = counters.main_pid()
     before = {kind: counters.counts(kind) for kind in KINDS[act]}
     spent = counters.cpu_s(pid)
     if stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        command = [offer, followed, beside, act, *(word for word in rest if word != "--stopped")]
-        told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        done = subprocess.run([offer, *words], stdout=subprocess.PIPE, check=True)
     finally:
         if stopped:
             os.kill(pid, signal.SIGCONT)
     counters.wait_until_idle(pid)
     return {
-        **told,
-        "kinds": {
-            kind.word: counters.counts(kind).since(before[kind])._asdict() for kind in KINDS[act]
-        },
+        **json.loads(done.stdout),
+        "kinds": {kind.word: counters.counts(kind).since(before[kind])._asdict() for kind in KINDS[act]},
         "cpu_s": counters.cpu_s(pid) - spent,
         "peak_rss_mib": counters.peak_rss_mib(pid),
         "same_process": counters.main_pid() == pid,

@@ -8,7 +8,9 @@ import struct
 from pathlib import Path
 
 _SYS_BPF = 321
-_MAP_LOOKUP, _PROG_LOAD, _OBJ_GET, _PROG_FD_BY_ID, _INFO, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 1, 5, 7, 13, 15, 17, 28
+_MAP_LOOKUP, _MAP_UPDATE = 1, 2
+_PROG_LOAD, _PROG_FD_BY_ID, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 13, 17, 28
+_OBJ_GET, _INFO = 7, 15
 _TYPE_XDP, _ATTACH_XDP = 6, 37
 _RETURN_XDP_PASS = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = 2; exit
 _ATTRIBUTES = 128
@@ -54,10 +56,17 @@ def lookup_per_cpu(map_: int, key: int, size: int) -> list[bytes]:
     stride = -(-size // 8) * 8
     values = ctypes.create_string_buffer(stride * (int(processors) + 1))
     wanted = ctypes.create_string_buffer(struct.pack("=I", key))
-    _bpf(
-        _MAP_LOOKUP, struct.pack("=IIQQQ", map_, 0, ctypes.addressof(wanted), ctypes.addressof(values), 0)
-    )
+    _bpf(_MAP_LOOKUP, struct.pack("=IIQQQ", map_, 0, ctypes.addressof(wanted), ctypes.addressof(values), 0))
     return [values.raw[at : at + size] for at in range(0, len(values), stride)]
+
+
+def update(map_: int, key: bytes, value: bytes) -> None:
+    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    any_state = 0
+    _bpf(
+        _MAP_UPDATE,
+        struct.pack("=IIQQQ", map_, 0, ctypes.addressof(keys), ctypes.addressof(values), any_state),
+    )
 
 
 def load_xdp_pass() -> int:
@@ -72,5 +81,5 @@ def load_xdp_pass() -> int:
 
 
 def attach_xdp(program: int, interface: int) -> int:
-    """Run a program on an interface of the namespace that we are in, for as long as the descriptor is open."""
+    """Run a program on an interface of our network namespace, for as long as the descriptor is open."""
     return _bpf(_LINK_CREATE, struct.pack("=IIII", program, interface, _ATTACH_XDP, 0))
