@@ -40,8 +40,10 @@ class Recent:
             self._calls.popitem(last=False)
         return kept
 
-    def knows(self, call: str) -> bool:
-        return call in self._calls
+    def is_complete(self, call: str) -> bool:
+        """Whether all that a call did is still here."""
+        kept = self._calls.get(call)
+        return kept is not None and max(len(kept.files), len(kept.rest)) < PER_CALL_MAX
 
     def of_call(self, call: str) -> list[Event]:
         """In the order in which they happened."""

@@ -54,10 +54,10 @@ class Sandboxes:
         self.untold.discard(call)
         return sandbox
 
-    def newest_of(self, user: int, session: str = "") -> Sandbox | None:
-        """A user's last call, in one session or any."""
+    def newest_of(self, user: int | None, session: str = "") -> Sandbox | None:
+        """The last call, of one user or any, in one session or any."""
         for sandbox in reversed(self._known.values()):
-            if sandbox.user == user and (not session or sandbox.session == session):
+            if (user is None or sandbox.user == user) and (not session or sandbox.session == session):
                 return sandbox
         return None
 
