@@ -30,6 +30,9 @@
 
 typedef unsigned short umode_t;
 
+/* For the verifier, which forgets what the compiler knows: a mask that is not optimised away. */
+#define BOUND(value, mask) ({ __u32 _value = (value); barrier_var(_value); _value & (mask); })
+
 /* Every object says so; the linker keeps one. */
 char LICENSE[] SEC("license") = "GPL";
 
@@ -118,11 +121,11 @@ struct qstr {
 
 struct dentry {
     struct qstr d_name;
-    struct inode *d_inode;
     struct dentry *d_parent;
 };
 
 struct vfsmount {
+    struct dentry *mnt_root;
     struct super_block *mnt_sb;
     int mnt_flags;
 };
@@ -137,6 +140,7 @@ struct file {
     struct inode *f_inode;
     unsigned int f_flags;
     struct path f_path;
+    void *private_data;
 };
 
 struct linux_binprm {
@@ -145,4 +149,95 @@ struct linux_binprm {
     int argc;
 };
 
+struct in6_addr {
+    union {
+        __be32 u6_addr32[4];
+    } in6_u;
+};
+
+struct sock_common {
+    __u16 skc_family;
+    __be16 skc_dport; /* on the wire's order */
+    __u16 skc_num;    /* ours, in the machine's */
+    __be32 skc_daddr, skc_rcv_saddr;
+    struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+    __u16 sk_protocol;
+};
+
+struct socket {
+    short type;
+    struct sock *sk;
+};
+
+struct sockaddr_un {
+    unsigned short sun_family;
+};
+
+struct unix_address {
+    int len;
+    struct sockaddr_un name[];
+};
+
+struct unix_sock {
+    struct unix_address *addr;
+};
+
+/* The kernel's name for what it calls sockaddr_storage. */
+struct __kernel_sockaddr_storage {
+    unsigned short ss_family;
+    char __data[126];
+};
+
+struct iovec {
+    void *iov_base;
+    __u64 iov_len;
+};
+
+enum iter_type { ITER_UBUF, ITER_IOVEC };
+
+struct iov_iter {
+    __u8 iter_type;
+    __u64 iov_offset;
+    struct iovec __ubuf_iovec;
+    const struct iovec *__iov;
+    __u64 count;
+};
+
+struct msghdr {
+    void *msg_name;
+    int msg_namelen;
+    struct iov_iter msg_iter;
+};
+
+struct module {
+    char name[56];
+};
+
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+    unsigned long di, si, orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+    __u64 regs[31];
+    int syscallno;
+#endif
+};
+
 #pragma clang attribute pop
+
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL(name) "__x64_sys_" name
+#define SYSCALL_ARGUMENT_1(registers) ((registers)->di)
+#define SYSCALL_ARGUMENT_2(registers) ((registers)->si)
+#define SYSCALL_NUMBER(registers) ((registers)->orig_ax)
+#define NR_PTRACE 101
+#elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL(name) "__arm64_sys_" name
+#define SYSCALL_ARGUMENT_1(registers) ((registers)->regs[0])
+#define SYSCALL_ARGUMENT_2(registers) ((registers)->regs[1])
+#define SYSCALL_NUMBER(registers) ((registers)->syscallno)
+#define NR_PTRACE 117
+#endif

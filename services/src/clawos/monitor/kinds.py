@@ -55,3 +55,14 @@ EVERYWHERE = frozenset(
     }
 )
 """Rare and telling: recorded whatever cgroup it happens in. The others only where one is followed."""
+
+HOOKS = {
+    1: "file_open",
+    2: "bprm_check_security",
+    3: "socket_connect",
+    4: "bpf",
+    5: "kernel_module_request",
+    6: "ptrace_access_check",
+    7: "sb_mount",
+}
+"""Where the enforcement says no, by enum hook."""

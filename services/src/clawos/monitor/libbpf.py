@@ -31,7 +31,9 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(_LIBRARY, use_errno=True)
     version = library.libbpf_major_version(), library.libbpf_minor_version()
     if version[0] != _MAJOR or version[1] < _MINOR_MIN:
-        raise BpfRefused(f"{_LIBRARY} {version[0]}.{version[1]}", f"{_MAJOR}.{_MINOR_MIN} or later", errno.ENOSYS)
+        raise BpfRefused(
+            f"{_LIBRARY} {version[0]}.{version[1]}", f"{_MAJOR}.{_MINOR_MIN} or later", errno.ENOSYS
+        )
     for name, result, *arguments in _FUNCTIONS:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
