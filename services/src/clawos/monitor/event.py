@@ -73,7 +73,7 @@ def described(event: Event, offset_ns: int) -> dict[str, Any]:
     }
     if process is not None:
         told |= {"exe": process.exe, "parent": process.parent, "ancestors": process.lineage}
-        if process.sandbox is not None:
+        if event.call and process.sandbox is not None:
             told |= {"session": process.sandbox.session, "tool": process.sandbox.tool}
     return told | event.own
 
