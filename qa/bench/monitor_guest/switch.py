@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from clawos.monitor import libbpf, load
-from qa.monitor.load import bpf
+from qa.load import bpf
 
 LINKS = Path("/sys/fs/bpf/clawos/links")
 # With it in force only process 1 may attach.
