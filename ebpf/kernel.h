@@ -151,6 +151,12 @@ struct vfsmount {
     int mnt_flags;
 };
 
+struct mount {
+    struct mount *mnt_parent;
+    struct vfsmount mnt;
+    struct mnt_namespace *mnt_ns;
+};
+
 struct path {
     struct vfsmount *mnt;
     struct dentry *dentry;

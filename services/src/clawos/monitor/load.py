@@ -78,7 +78,7 @@ def load() -> str:
             # Says to a later start that nothing is missing.
             (PINS / "complete").mkdir(0o700)
             protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
-    return f"{len(programs)} programs are attached, {len(xdp.programs())} pinned for who attaches them"
+            return f"{len(programs)} programs are attached, {len(xdp.programs())} of XDP wait for their links"
 
 
 def _set_kinds(kinds: Map) -> None:
