@@ -50,7 +50,7 @@ static __always_inline int refuse(enum hook hook, __u32 command) {
     struct event_denied record = {};
     fill(&record.event, KIND_DENIED, followed());
     record.hook = hook;
-    record.error = -EPERM;
+    record.error = EPERM;
     record.address.port = __builtin_bswap16(command); /* as all ports are told */
     emit(&record.event, KIND_DENIED, sizeof(record));
     return -EPERM;

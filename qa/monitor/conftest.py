@@ -1,4 +1,4 @@
-"""The image in each lockdown mode; LOCKDOWN=… for one alone."""
+"""A boot of the image in each lockdown mode, shared by the tests of the monitor's programs in it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,34 @@ from typing import Any
 import pytest
 
 from qa.conftest import IMAGE
-from qa.vm.machine import Machine, Output, fresh_guest, harness_credentials
+from qa.vm.machine import Channel, Machine, Output, fresh_guest, harness_credentials
 from qa.vm.qemu import Guest
 
-MODES = [os.environ["LOCKDOWN"]] if os.environ.get("LOCKDOWN") else ["none", "integrity", "confidentiality"]
+LOCKDOWNS = (os.environ.get("LOCKDOWN") or "none integrity confidentiality").split()
 
 Run = Callable[..., Output]
 InCgroup = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="session", params=MODES)
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    with fresh_guest(f"monitor-{request.param}", IMAGE, lockdown=request.param) as made:
+@pytest.fixture(scope="session", params=LOCKDOWNS)
+def lockdown(request: pytest.FixtureRequest) -> str:
+    mode: str = request.param
+    return mode
+
+
+@pytest.fixture(scope="session")
+def machine(lockdown: str) -> Iterator[Machine]:
+    with fresh_guest(f"monitor-{lockdown}", IMAGE, lockdown=lockdown) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def channel(machine: Machine) -> Channel:
+    """The ring has one reader: the consumer is stopped."""
+    made = machine.wait_for_channel()
+    made.run("systemctl is-system-running --wait", 300)
+    made.run("systemctl stop clawos-monitor")
+    return made
 
 
 def put(root: Run, path: str, text: str) -> None:
@@ -36,7 +51,6 @@ def put(root: Run, path: str, text: str) -> None:
 def in_cgroup(root: Run) -> InCgroup:
     """Do acts outside and inside a sandbox's cgroup: name → (outside, inside, verdicts in the ring)."""
     put(root, "/run/in_cgroup.py", Path(__file__).with_name("in_cgroup.py").read_text())
-    root("systemctl stop clawos-monitor")  # the ring has one reader
 
     def run(acts: dict[str, str], **arguments: object) -> dict[str, Any]:
         done = root(f"python3 -I /run/in_cgroup.py {shlex.quote(json.dumps({'acts': acts, **arguments}))}")
@@ -50,7 +64,7 @@ def in_cgroup(root: Run) -> InCgroup:
 _NOT_LOADED = b"[Unit]\nConditionPathExists=/nonexistent\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unarmed() -> Iterator[Run]:
     """Root on a boot without the monitor, where nobody guards bpf(2)."""
     directory = Path("build/vm/monitor-unarmed").absolute()

@@ -83,7 +83,7 @@ PIN_ACTS = {
     "unmount all": "umount -l /",
     "move the mount": "mkdir -p /run/test-m && mount --move /sys/fs/bpf /run/test-m",
     "move what it is on": "mkdir -p /run/test-m && mount --move /sys /run/test-m",
-    "trace PID 1": "python3 -I -c \"import ctypes, sys; sys.exit(ctypes.CDLL(None).ptrace(16, 1, 0, 0) != 0)\"",
+    "trace PID 1": 'python3 -I -c "import ctypes, sys; sys.exit(ctypes.CDLL(None).ptrace(16, 1, 0, 0) != 0)"',
     "write PID 1's memory": "exec 3<>/proc/1/mem",
 }
 
@@ -101,7 +101,9 @@ def test_another_bpf_file_system_is_anybodys(root: Run) -> None:
     """Positive control: it is not all unlinking or unmounting that is refused."""
     script = "set -e; mkdir -p /run/test-b; mount -t bpf none /run/test-b; mkdir /run/test-b/x; chmod 700 /run/test-b/x"
     script += "; mv /run/test-b/x /run/test-b/y; rmdir /run/test-b/y; umount /run/test-b"
-    script += "; mkdir -p /run/test-c /run/test-d; mount -t tmpfs none /run/test-c; mount --bind /usr /run/test-d"
+    script += (
+        "; mkdir -p /run/test-c /run/test-d; mount -t tmpfs none /run/test-c; mount --bind /usr /run/test-d"
+    )
     script += "; umount /run/test-d; umount -l /run/test-c"
     done = root(script)
     assert done.status == 0, done.stderr
@@ -137,7 +139,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("setting", FILTERS)
 def test_systemd_still_filters_its_units(root: Run, setting: str) -> None:
-    run = "systemd-run -q --wait --collect --pipe {} /usr/bin/python3 -I -c \"{}\""
+    run = 'systemd-run -q --wait --collect --pipe {} /usr/bin/python3 -I -c "{}"'
     act = FILTERS[setting]
     control = root(run.format("", act))
     assert control.status == 0, control.stderr

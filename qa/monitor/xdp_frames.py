@@ -1,8 +1,8 @@
 """Run in the guest: what the XDP programs make of frames. Prints JSON.
 
-    xdp_frames.py real PROGRAM COUNTS        send each over a veth pair with the pinned program: name → what was counted
-    xdp_frames.py counts COUNTS              what was counted so far
-    xdp_frames.py run                        load the objects once more and run them on each frame, and on a flood
+xdp_frames.py real PROGRAM COUNTS        send each over a veth pair with the pinned program: name → what was counted
+xdp_frames.py counts COUNTS              what was counted so far
+xdp_frames.py run                        load the objects once more and run them on each frame, and on a flood
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from clawos.monitor.libbpf import Object
 
 OBJECT = Path("/usr/lib/clawos/ebpf/xdp.bpf.o")
 _LOOK, _RUN = 1, 10
-
 
 
 def processors() -> int:

@@ -1,1 +1,1 @@
-"""What the kernel sees of processes, files and the network: loaded at boot, read and judged from then on."""
+"""What happens on this machine, as the kernel tells it: judged by rules, kept for those who ask."""
