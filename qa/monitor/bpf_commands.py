@@ -1,4 +1,4 @@
-"""Run in the guest, as root: which uses of bpf(2) the kernel lets us have. Prints JSON: name → "ok" or the error's name."""
+"""Run in the guest, as root: which uses of bpf(2) there are for us. As JSON: name → "ok" or the error's name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Callable
 
 sys.path.insert(0, "/run")
 
-from in_cgroup import PINS, bpf, opened
+from qa.monitor.in_cgroup import BPF, LIBC, PINS, bpf, opened
 
 _CREATE, _LOAD, _PIN, _ATTACH, _DETACH, _RUN = 0, 5, 6, 8, 9, 10
 _PROG_BY_ID, _MAP_BY_ID, _TRACEPOINT, _BTF_LOAD = 13, 14, 17, 18
@@ -37,23 +38,17 @@ def load(kind: int = _SOCKET_FILTER) -> int:
 
 
 def following(command: int) -> list[int]:
-    found, last = [], 0
+    found: list[int] = []
+    last = 0
     while True:
         attributes = ctypes.create_string_buffer(struct.pack("=III", last, 0, 0), 128)
         try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.syscall(_number(), command, attributes, 128) < 0:
+            if LIBC.syscall(BPF, command, attributes, 128) < 0:
                 raise OSError(ctypes.get_errno(), "")
         except OSError:
             return found
         last = struct.unpack_from("=I", attributes.raw, 4)[0]
         found.append(last)
-
-
-def _number() -> int:
-    from in_cgroup import _BPF
-
-    return _BPF
 
 
 def links() -> list[int]:
@@ -81,7 +76,7 @@ def read(name: str) -> None:
     os.close(bpf(_MAP_BY_ID, struct.pack("=III", maps()[name[:15]], 0, _READ_ONLY)))
 
 
-ACTS = {
+ACTS: dict[str, Callable[[], object]] = {
     "load": load,
     "load XDP": lambda: load(6),
     "load types": lambda: bpf(_BTF_LOAD, struct.pack("=QQIII", 0, 0, 0, 0, 0)),

@@ -44,16 +44,25 @@ def channel(machine: Machine) -> Channel:
 
 
 def put(root: Run, path: str, text: str) -> None:
-    assert root(f"cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE").status == 0
+    assert root(f"mkdir -p $(dirname {path}); cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE").status == 0
+
+
+def push(root: Run, *names: str) -> None:
+    """Programs of this folder, to be run in the guest."""
+    for name in names:
+        program = Path(__file__).with_name(f"{name}.py").read_text()
+        put(root, f"/run/qa/monitor/{name}.py", program)
 
 
 @pytest.fixture(scope="session")
 def in_cgroup(root: Run) -> InCgroup:
     """Do acts outside and inside a sandbox's cgroup: name → (outside, inside, verdicts in the ring)."""
-    put(root, "/run/in_cgroup.py", Path(__file__).with_name("in_cgroup.py").read_text())
+    push(root, "in_cgroup")
 
     def run(acts: dict[str, str], **arguments: object) -> dict[str, Any]:
-        done = root(f"python3 -I /run/in_cgroup.py {shlex.quote(json.dumps({'acts': acts, **arguments}))}")
+        done = root(
+            f"python3 -I /run/qa/monitor/in_cgroup.py {shlex.quote(json.dumps({'acts': acts, **arguments}))}"
+        )
         assert done.status == 0, done.stderr.decode()
         told: dict[str, Any] = json.loads(done.text)
         return told

@@ -1,9 +1,9 @@
 """Run in the guest: do acts outside and inside a sandbox's cgroup, and say what came of each.
 
-    in_cgroup.py ARGUMENTS        as JSON: {"acts": {name: code}, "confined": bool, "set": number, "profile": name}
+    in_cgroup.py ARGUMENTS   as JSON: {"acts": {name: code}, "confined": bool, "set": number, "profile": name}
 
-Prints JSON: {name: [outside, inside, [record, …]]}; an outcome is "ok" or what the act raised. The records are those
-of the verdicts that the act inside left in the ring. Nobody else is to read the ring meanwhile.
+Prints JSON: {name: [outside, inside, [record, …]]}; an outcome is "ok" or what the act raised. The records are
+those of the verdicts that the act inside left in the ring. Nobody else is to read the ring meanwhile.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ISOLATOR = Path("/sys/fs/cgroup/system.slice/clawos-isolator.service")
 PINS = Path("/sys/fs/bpf/clawos")
 RING_BYTES = 8 << 20
 KIND_DENIED = 25
-_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _UPDATE, _DELETE, _GET = 2, 3, 7
 _EVENT_BYTES, _DENIED_BYTES = 88, 120
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def bpf(command: int, attributes: bytes) -> int:
-    done: int = LIBC.syscall(_BPF, command, attributes.ljust(128, b"\0"), 128)
+    done: int = LIBC.syscall(BPF, command, attributes.ljust(128, b"\0"), 128)
     if done < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return done

@@ -148,12 +148,13 @@ while True:
     c.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [shadow]))])
     c.close()
 """
-PREPARE = """ln -sf /etc/shadow /run/test-link; echo x > /var/lib/test-state; mkdir -p /run/test-bind /etc/credstore
+PREPARE = """ln -sf /etc/shadow /run/test-link; echo x > /var/lib/test-state
+mkdir -p /run/test-bind /etc/credstore
 echo x > /etc/credstore/x; cp /etc/hostname /etc/shadow.test; mount --bind /var/lib /run/test-bind
 mount -o remount,dev /run; mknod /run/test-disk b $(lsblk -dno MAJ:MIN /dev/vda | tr : ' ')
 """
-CLEAN = """systemctl revert clawos-isolator; umount /run/test-bind; systemctl stop test-pass; rm -rf /run/deep /run/test-* /var/lib/test-state /etc/shadow.test
-rm -r /etc/credstore/x
+CLEAN = """systemctl revert clawos-isolator; umount /run/test-bind; systemctl stop test-pass
+rm -rf /run/deep /run/test-* /var/lib/test-state /etc/shadow.test /etc/credstore/x
 """
 
 
@@ -259,9 +260,8 @@ END
 
 def test_no_gap_opens_while_the_monitor_is_killed_and_restarts(root: Run) -> None:
     put(root, "/run/test-loop.sh", LOOP)
-    root(
-        "systemd-run -q --unit=test-loop -p StandardOutput=file:/run/test-loop.out sh /run/test-loop.sh; sleep 2"
-    )
+    output = "-p StandardOutput=file:/run/test-loop.out"
+    root(f"systemd-run -q --unit=test-loop {output} sh /run/test-loop.sh; sleep 2")
     units = root("systemctl list-units --all --plain --no-legend 'clawos-monitor*.service'").text.split()
     for unit in [word for word in units if word.endswith(".service")]:
         root(f"systemctl kill -s KILL {unit}; sleep 1; systemctl restart {unit}; sleep 1")
@@ -301,7 +301,7 @@ def test_apparmor_permits_and_ebpf_denies_each_said_once(root: Run, in_cgroup: I
         lines = [
             line for line in root("dmesg").text.splitlines() if "test-enforce" in line and "shadow" in line
         ]
-        assert len(lines) == 2, "permitted once outside, once inside"  # noqa: PLR2004
+        assert len(lines) == 2, "permitted once outside, once inside"
         assert all('apparmor="AUDIT"' in line for line in lines), lines
     finally:
         root("apparmor_parser -R /run/test-profile")
@@ -329,7 +329,7 @@ import json, struct, sys
 sys.path.insert(0, "/run")
 import ctypes
 from pathlib import Path
-import in_cgroup as tools
+from qa.monitor import in_cgroup as tools
 from clawos.monitor import enforce, fill, protect
 fd = tools.opened(tools.PINS / "monitor" / "enforce_hits", 8)
 room = int(Path("/sys/devices/system/cpu/possible").read_text().split("-")[-1]) + 1

@@ -1,27 +1,24 @@
-"""What passes a sandbox's link and the machine's uplink: by real packets, and by the kernel's own test runs."""
+"""What passes a sandbox's link and the machine's uplink: by real packets, and by runs of the programs alone."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qa.conftest import Call
-from qa.monitor.conftest import Run, put
+from qa.monitor.conftest import Run, push, put
 from qa.monitor.frames import COUNTS, FRAMES
 
-HERE = Path(__file__).parent
 EACH = [(program, name) for program, frames in FRAMES.items() for name in frames]
 DROP, PASS = 1, 2
 FLOOD, BURST = 100_000, 10
 
 
 def tell(root: Run, *arguments: str) -> dict[str, Any]:
-    for name in ("in_cgroup", "frames", "xdp_frames"):
-        put(root, f"/run/{name}.py", (HERE / f"{name}.py").read_text())
-    done = root(f"python3 -I /run/xdp_frames.py {' '.join(arguments)}")
+    push(root, "in_cgroup", "frames", "xdp_frames")
+    done = root(f"python3 -I /run/qa/monitor/xdp_frames.py {' '.join(arguments)}")
     assert done.status == 0, done.stderr.decode()
     told: dict[str, Any] = json.loads(done.text)
     return told

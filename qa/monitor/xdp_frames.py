@@ -1,8 +1,8 @@
 """Run in the guest: what the XDP programs make of frames. Prints JSON.
 
-xdp_frames.py real PROGRAM COUNTS        send each over a veth pair with the pinned program: name → what was counted
-xdp_frames.py counts COUNTS              what was counted so far
-xdp_frames.py run                        load the objects once more and run them on each frame, and on a flood
+xdp_frames.py real PROGRAM COUNTS    send each over a veth pair with the pinned program: name → counted
+xdp_frames.py counts COUNTS          what was counted so far
+xdp_frames.py run                    load the object once more, run it on each frame and on a flood
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 import socket
 import struct
 import subprocess
@@ -19,11 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, "/run")
 
-from frames import COUNTS, FRAMES
-from in_cgroup import PINS, bpf, opened
-
 from clawos.monitor import enforce, fill, protect, uplink
 from clawos.monitor.libbpf import Object
+from qa.monitor.frames import COUNTS, FRAMES
+from qa.monitor.in_cgroup import BPF, LIBC, PINS, bpf, opened
 
 OBJECT = Path("/usr/lib/clawos/ebpf/xdp.bpf.o")
 _LOOK, _RUN = 1, 10
@@ -84,8 +82,7 @@ def run_on(program: int, frame: bytes, repeat: int = 1) -> int:
     attributes = ctypes.create_string_buffer(
         struct.pack("=IIIIQQII", program, 0, len(frame), 0, ctypes.addressof(given), 0, repeat, 0), 128
     )
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall({"x86_64": 321, "aarch64": 280}[platform.machine()], _RUN, attributes, 128) < 0:
+    if LIBC.syscall(BPF, _RUN, attributes, 128) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     answer: int = struct.unpack_from("=I", attributes.raw, 4)[0]
     return answer
