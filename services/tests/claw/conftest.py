@@ -46,7 +46,8 @@ def claw(bus_address: str) -> Run:
         # loaded.
         program = (
             "import os, sys;"
-            "from clawos.claw import doctor, events, main, model, output, sandbox, services, session, status, tools, top;"
+            "from clawos.claw import doctor, events, main, model, output, sandbox, services, session;"
+            "from clawos.claw import status, tools, top;"
             f"uid = {uid}; uid and (os.setgroups([]), os.setgid(uid), os.setuid(uid));"
             "raise SystemExit(main.main())"
         )

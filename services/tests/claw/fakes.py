@@ -276,7 +276,11 @@ class FakeMonitor(Interface):
         usage = {"cpu_s": self._asked / 2, "memory_bytes": 5_000_000}
         return json.dumps(
             {
-                **{"events": 1000 * self._asked, "lost": 0, "ring_used": 0.01, "alerts": 1, "processes": 9},
+                "events": 1000 * self._asked,
+                "lost": 0,
+                "ring_used": 0.01,
+                "alerts": 1,
+                "processes": 9,
                 "services": [{"service": "clawos-agent", **usage}],
                 "calls": [{"call": "0123456789abcdef", "tool": "shell.run", **usage}],
             }

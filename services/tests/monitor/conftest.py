@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,10 +40,8 @@ class FakeSource:
 
     def read(self, limit: int) -> Sequence[Event]:
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._read, 65536)
-        except BlockingIOError:
-            pass
         return taken
 
     def lost(self) -> Mapping[str, int]:

@@ -67,11 +67,11 @@ def x(command: str, *, path: str = "", links: int = 1, **more: Any) -> Event:
 
 
 def read(path: str, **more: Any) -> Event:
-    return happened("open", **{"path": path, "flags": 0, "mode": 0o100644, "write": False} | more)
+    return happened("open", path=path, flags=0, mode=0o100644, write=False, **more)
 
 
 def write(path: str, **more: Any) -> Event:
-    return happened("open", **{"path": path, "flags": 0o1101, "mode": 0o100644, "write": True} | more)
+    return happened("open", path=path, flags=0o1101, mode=0o100644, write=True, **more)
 
 
 def connect(address: str, port: int, family: int = 2, **more: Any) -> Event:

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from monitor.events import BEGIN_NS, CALL, RULES, happened, x
 
@@ -21,7 +22,7 @@ def rule(name: str) -> Compiled:
     return RULE_SET[name]
 
 
-def raised(alerts: Alerts, name: str = "miner", second: float = 0, **more: object) -> Alert | None:
+def raised(alerts: Alerts, name: str = "miner", second: float = 0, **more: Any) -> Alert | None:
     event = x("xmrig", time_ns=BEGIN_NS + int(second * SECOND), **more)
     return alerts.raised(rule(name), [event], 0)
 

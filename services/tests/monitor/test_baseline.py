@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from monitor.events import CALL, connect, happened, read, x
+from monitor.events import CALL, connect, read, x
 
 from clawos.monitor import state
 from clawos.monitor.baseline import (

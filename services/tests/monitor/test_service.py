@@ -41,7 +41,7 @@ async def until(is_so: Callable[[], Any], timeout_s: float = 10) -> None:
 
 
 def alerts(world: World, **wanted: Any) -> list[dict[str, Any]]:
-    return world.monitor.alerts(AlertFilter(**wanted))  # type: ignore[return-value]
+    return world.monitor.alerts(AlertFilter(**wanted))
 
 
 async def test_events_come_through_and_are_kept(world: World) -> None:
@@ -249,7 +249,7 @@ async def test_a_slow_subscriber_loses_events_is_told_and_holds_nobody_up(world:
     (lost,) = [line for line in found if line["kind"] == "lost"]
     assert lost["count"] > 0
     assert lost["count"] + len(found) - 1 == count, "each is there, or counted"
-    assert "clawos_subscriber_lost_total %d" % lost["count"] in world.monitor.metrics()
+    assert f"clawos_subscriber_lost_total {lost['count']}\n" in world.monitor.metrics()
 
 
 async def test_subscribers_are_bounded(world: World) -> None:
