@@ -1,6 +1,6 @@
 """`make bench`: measure, write build/bench/<part>.json, and set the table in docs/benchmarks.md.
 
-python -m qa.bench [PART…]     parts: image boot sandbox clawsh registry inference
+python -m qa.bench [PART…]     parts: image boot sandbox sandbox-image clawsh registry inference
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from qa.bench import boot, image, report, sandbox
 
 OUT = Path("build/bench")
 SCRIPTS = ("clawsh", "registry", "inference")
-MODULES = {"image": image.measure, "boot": boot.measure, "sandbox": sandbox.measure}
+MODULES = {
+    "image": image.measure,
+    "boot": boot.measure,
+    "sandbox": sandbox.beside_the_build,
+    "sandbox-image": sandbox.in_the_image,
+}
 PARTS = (*MODULES, *SCRIPTS)
 
 
