@@ -51,9 +51,6 @@ def build() -> None:
     (TOOLS / "pass.py").write_text("pass\n")
     compiler = [sys.executable, "-m", "clawos.isolator.seccomp", "compile", "policies/seccomp", str(TOOLS)]
     subprocess.run(compiler, stdout=subprocess.DEVNULL, check=True)
-    rooms = Path("services/src/clawos").glob("*/system/*.sysusers.conf")
-    users = [*Path("rootfs/tree/usr/lib/sysusers.d").glob("*.conf"), *rooms]
-    subprocess.run(["systemd-sysusers", *users], check=True)
 
 
 def peers() -> Path:
