@@ -38,7 +38,7 @@ image: setup ## build the image: build/image/clawos.raw
 	@$(ENTER) image/build
 
 # The image is rebuilt only when something it is made of has changed.
-build/image/clawos.raw: $(shell git ls-files -co --exclude-standard image rootfs kernel policies services docs/specs qa/model/builtin.gguf VERSION 2>/dev/null)
+build/image/clawos.raw: $(shell git ls-files -co --exclude-standard image rootfs kernel ebpf policies services docs/specs qa/model/builtin.gguf VERSION 2>/dev/null)
 	@$(MAKE) image
 
 run: build/image/clawos.raw ## boot the image and talk to it; CMD='text' does it unattended

@@ -178,7 +178,10 @@ class Caller:
         async def on_text(text: str) -> None:
             await turn.emit(ToolOutput(turn=turn.id, call=call.id, text=text))
 
-        spec = run_spec(prepared.tool.manifest, prepared.argv, self._session.user)
+        self._session.check_frozen()
+        spec = run_spec(
+            prepared.tool.manifest, prepared.argv, self._session.user, session=self._session.id
+        )
         started = time.monotonic()
         try:
             outcome = await run_tool(self._kit.sandbox, spec, self._kit.config.output_keep_bytes, on_text)

@@ -11,6 +11,19 @@ class NoSuchSession(ClawError):
     name = "NoSuchSession"
 
 
+class SessionFrozen(ClawError):
+    """The monitor has frozen the session: it makes no call until an administrator lets it."""
+
+    name = "SessionFrozen"
+
+    def __init__(self, session: str, reason: str) -> None:
+        super().__init__(
+            f"this session is frozen: {reason}",
+            f"an administrator can let it go on: claw session thaw {session}",
+            session=session,
+        )
+
+
 class ToolUnknown(ClawError):
     """No manifest has this name."""
 

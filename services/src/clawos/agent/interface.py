@@ -88,6 +88,21 @@ class AgentInterface(Interface):
         return to_json(self._service.spec(self._peer(), from_json(request, SpecRequest, "request")))
 
     @method
+    async def freeze(self, session: Str, reason: Str) -> None:
+        """Let a session make no further call, for the monitor."""
+        await self._service.freeze(session, reason)
+
+    @method
+    async def thaw(self, session: Str) -> None:
+        """Let a frozen session go on, for the administrator."""
+        await self._service.thaw(session)
+
+    @method
+    async def frozen(self) -> Str:
+        """The sessions that are frozen, and why, as JSON."""
+        return to_json(await self._service.frozen())
+
+    @method
     async def status(self) -> Str:
         """What the agent is doing, in numbers, and the manifests that it did not take."""
         return to_json(self._service.status())

@@ -95,6 +95,8 @@ class StoredSession:
     id: str
     uid: int
     name: str
+    frozen: str = ""
+    """Why it may make no call; "" where it may."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Store(Protocol):
         ...
 
     async def find_session(self, session: str) -> StoredSession | None: ...
+    async def set_frozen(self, session: str, reason: str) -> bool:
+        """Write down why a session is frozen, or with "" that it is not. Returns whether there is one."""
+        ...
+
+    async def frozen_sessions(self) -> list[StoredSession]: ...
     async def messages(self, session: str, last: int) -> list[Message]:
         """The end of the conversation, without the commands that the user ran without a model."""
         ...

@@ -42,6 +42,7 @@ class RunSpec(Record, frozen=True):
     run_as: str
     quota: str
     seccomp: str
+    session: str = ""
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -57,7 +58,9 @@ class RunResult(msgspec.Struct, frozen=True):
         return self.exit_code == 0 and self.signal is None and self.limit is None
 
 
-def run_spec(manifest: Manifest, argv: tuple[str, ...], user: User, *, stdin: bool = False) -> RunSpec:
+def run_spec(
+    manifest: Manifest, argv: tuple[str, ...], user: User, *, stdin: bool = False, session: str = ""
+) -> RunSpec:
     """The specification for one call of a tool, for a user. The environment is the isolator's own."""
     allowed = manifest.permissions
     return RunSpec(
@@ -78,4 +81,5 @@ def run_spec(manifest: Manifest, argv: tuple[str, ...], user: User, *, stdin: bo
         run_as=allowed.run_as,
         quota=manifest.quota,
         seccomp=manifest.seccomp,
+        session=session,
     )

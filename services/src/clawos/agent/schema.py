@@ -57,6 +57,8 @@ STEPS: tuple[str, ...] = (
     """,
     # The arguments that the user put in place of the model's before the call ran.
     "ALTER TABLE call ADD COLUMN edited TEXT;",
+    # Why the session may make no call.
+    "ALTER TABLE session ADD COLUMN frozen TEXT NOT NULL DEFAULT '';",
 )
 
 

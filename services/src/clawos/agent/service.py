@@ -31,6 +31,7 @@ SHELL = "shell.run"
 MAX_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN, without the zero at the end
 MAX_HISTORY_BYTES = 4 * 1024 * 1024  # well below what the bus lets through in one message
 SESSIONS_IN_MEMORY = 256
+MAX_REASON_CHARACTERS = 300
 
 
 class SessionOptions(Record, frozen=True):
@@ -114,6 +115,7 @@ class AgentService:
     async def ask(self, peer: Peer, session_id: str, request: AskRequest) -> tuple[str, int]:
         """Begin a turn. Returns its id and the read end of its events."""
         session = await self._session(peer, session_id)
+        session.check_frozen()
         if not request.text.strip():
             raise BadRequest("request: text is empty", "say what you want")
         if len(request.text.encode()) > self._kit.config.max_text_bytes:
@@ -137,6 +139,7 @@ class AgentService:
     ) -> tuple[str, int, int, int]:
         """Run the user's own command. Its streams are the isolator's own: nothing passes through here."""
         session = await self._session(peer, session_id)
+        session.check_frozen()
         command = request.command
         if not command.strip() or "\0" in command or len(command.encode()) > MAX_COMMAND_BYTES:
             raise BadRequest(
@@ -144,7 +147,8 @@ class AgentService:
                 "write it to a file",
             )
         manifest = self._kit.registry.get(SHELL).manifest
-        spec = run_spec(manifest, expand(manifest.argv, {"command": command}), session.user, stdin=True)
+        argv = expand(manifest.argv, {"command": command})
+        spec = run_spec(manifest, argv, session.user, stdin=True, session=session.id)
         started = await self._kit.sandbox.start(spec, stdin)
         session.commands.append(started.id)
         log.info(
@@ -159,13 +163,44 @@ class AgentService:
 
     async def approve(self, peer: Peer, session_id: str, answer: ApproveRequest) -> None:
         session = await self._session(peer, session_id)
+        session.check_frozen()
         if session.turn is None:
             raise BadRequest("nothing waits for an answer in this session", "it may have timed out")
         session.turn.answer(peer, answer.call, answer.decision, answer.args)
 
     async def cancel(self, peer: Peer, session_id: str) -> None:
         """End the turn and the commands of a session; where nothing is under way, nothing happens."""
-        session = await self._session(peer, session_id)
+        await self._end(await self._session(peer, session_id))
+
+    async def freeze(self, session_id: str, reason: str) -> None:
+        """Let a session, whosever it is, make no further call until it is thawed. Raises NoSuchSession."""
+        reason = "".join(c if c.isprintable() else "?" for c in reason[:MAX_REASON_CHARACTERS]) or "no reason given"
+        # In memory first: what is under way must not begin another call while the disk is slow.
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.frozen = reason
+        if not await self._kit.store.set_frozen(session_id, reason):
+            raise NoSuchSession("there is no such session", "see 'claw session list'")
+        log.warning("session %s is frozen: %s", session_id, reason, extra={"CLAWOS_SESSION": session_id})
+        if session is not None:
+            await self._end(session)
+
+    async def thaw(self, session_id: str) -> None:
+        """Let a session go on. Raises NoSuchSession."""
+        if not await self._kit.store.set_frozen(session_id, ""):
+            raise NoSuchSession("there is no such session", "see 'claw session list'")
+        if (session := self._sessions.get(session_id)) is not None:
+            session.frozen = ""
+        log.info("session %s is thawed", session_id, extra={"CLAWOS_SESSION": session_id})
+
+    async def frozen(self) -> list[dict[str, Any]]:
+        """The sessions that are frozen, whosever they are."""
+        return [
+            {"session": stored.id, "user": stored.uid, "name": stored.name, "reason": stored.frozen}
+            for stored in await self._kit.store.frozen_sessions()
+        ]
+
+    async def _end(self, session: Session) -> None:
         if session.turn is not None:
             session.turn.stop()
         commands = list(session.commands)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clawos.agent.conversation import Message
+from clawos.agent.errors import SessionFrozen
 from clawos.agent.manifest import Safety
 from clawos.agent.permission import Approvals
 from clawos.agent.ports import Peer, StoredSession
@@ -26,6 +27,8 @@ class Session:
         self.id = stored.id
         self.name = stored.name
         self.user = user
+        self.frozen = stored.frozen
+        """Why it may make no call; "" where it may."""
         self.machine = StateMachine()
         self._approvals: dict[str, Approvals] = {}
         self.history: list[Message] | None = None
@@ -37,6 +40,11 @@ class Session:
     @property
     def state(self) -> State:
         return self.machine.state
+
+    def check_frozen(self) -> None:
+        """Raises SessionFrozen."""
+        if self.frozen:
+            raise SessionFrozen(self.id, self.frozen)
 
     def approved(self, peer: Peer, tool: str, safety: Safety, arguments: Mapping[str, Any]) -> bool:
         """Whether this very connection gave an "always" that covers the call.

@@ -100,9 +100,9 @@ class SqliteStore:
     ) -> StoredSession:
         def read(db: sqlite3.Connection) -> StoredSession | None:
             row = db.execute(
-                "SELECT id FROM session WHERE uid = ? AND name = ? AND closed_ms IS NULL", (uid, name)
+                "SELECT id, frozen FROM session WHERE uid = ? AND name = ? AND closed_ms IS NULL", (uid, name)
             ).fetchone()
-            return StoredSession(row[0], uid, name) if row else None
+            return StoredSession(row[0], uid, name, row[1]) if row else None
 
         def write(db: sqlite3.Connection) -> StoredSession:
             # Again, inside of the transaction: two may ask at once, and one session must come of it.
@@ -137,9 +137,26 @@ class SqliteStore:
 
     async def find_session(self, session: str) -> StoredSession | None:
         row = await self._in_thread(
-            lambda: self._db.execute("SELECT id, uid, name FROM session WHERE id = ?", (session,)).fetchone()
+            lambda: self._db.execute(
+                "SELECT id, uid, name, frozen FROM session WHERE id = ?", (session,)
+            ).fetchone()
         )
         return StoredSession(*row) if row else None
+
+    async def set_frozen(self, session: str, reason: str) -> bool:
+        def write(db: sqlite3.Connection) -> bool:
+            done = db.execute("UPDATE session SET frozen = ? WHERE id = ?", (reason, session))
+            return done.rowcount > 0
+
+        return await self._write(write)
+
+    async def frozen_sessions(self) -> list[StoredSession]:
+        rows = await self._in_thread(
+            lambda: self._db.execute(
+                "SELECT id, uid, name, frozen FROM session WHERE frozen != '' ORDER BY created_ms"
+            ).fetchall()
+        )
+        return [StoredSession(*row) for row in rows]
 
     async def messages(self, session: str, last: int) -> list[Message]:
         def read() -> list[Message]:

@@ -125,6 +125,8 @@ class Interface:
 
     under_way_max: ClassVar[int] = 32
     """Calls of one peer that may be under way at a time; a shell has one or two."""
+    signals: ClassVar[tuple[str, ...]] = ()
+    """Names of signals, each with one string."""
 
     def __init__(self) -> None:
         self.members = {
@@ -144,8 +146,9 @@ class Interface:
             )
             for m in self.members.values()
         ]
+        signals = [intr.Signal(signal, [intr.Arg("s")]) for signal in self.signals]
         node = intr.Node.default()
-        node.interfaces.append(intr.Interface(name, methods=methods))
+        node.interfaces.append(intr.Interface(name, methods=methods, signals=signals))
         return node.tostring()
 
 
@@ -185,6 +188,14 @@ class Bus:
         (answer,) = await self._call_daemon("RequestName", "su", name, do_not_queue)
         if answer not in (1, 4):
             raise Unavailable(f"the bus name {name} is taken", f"stop the other {name} first")
+
+    def emit(self, signal: str, text: str) -> None:
+        """Send a signal of the served interface to whoever listens, as far as the bus policy lets him."""
+        assert self._served is not None
+        path, name, interface = self._served
+        assert signal in interface.signals
+        # What becomes of it is the bus's affair: a connection that is lost ends the service anyway.
+        self._connection.send(Message.new_signal(path, name, signal, "s", [text]))
 
     def on_vanish(self, unique_name: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back once when a peer leaves the bus. Returns a function that forgets the callback."""

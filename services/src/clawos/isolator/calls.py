@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from clawos.core.parse import Record
 from clawos.isolator import relay
 from clawos.isolator.call import Call, Ends, Result
 from clawos.isolator.feed import Feed
@@ -24,11 +26,26 @@ _DRAIN_S = 5.0
 _CLOSE_S = 20.0
 
 
+# Calls that are over and still told of: whoever watches from outside asks a little late.
+_ENDED_KEPT = 256
+
+
+class Told(Record, frozen=True):
+    """Whose call it is."""
+
+    id: str
+    tool: str
+    user: int
+    session: str
+    ended: bool
+
+
 class Calls:
     def __init__(self, queue: FairQueue, drain_s: float) -> None:
         self._queue = queue
         self._drain_s = drain_s
         self._calls: dict[str, Call] = {}
+        self._ended: deque[Told] = deque(maxlen=_ENDED_KEPT)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def carry(self, call: Call, ends: Ends, feed: Feed | None) -> asyncio.Task[Result | None]:
@@ -56,6 +73,10 @@ class Calls:
 
     def find(self, call_id: str) -> Call | None:
         return self._calls.get(call_id)
+
+    def told(self) -> list[Told]:
+        """Of those that ended lately, and of those that run."""
+        return [*self._ended, *(_told(call, ended=False) for call in self._calls.values())]
 
     def of(self, owner: str) -> Iterable[Call]:
         return [call for call in self._calls.values() if call.owner == owner]
@@ -95,6 +116,7 @@ class Calls:
             if not call.ended.done():
                 call.ended.set_result(None)
             del self._calls[call.order.id]
+            self._ended.append(_told(call, ended=True))
             drained = self.task(self._drain(call, ends, outputs, feed))
         await asyncio.wait([drained], timeout=_DRAIN_S)
         return _report(call, *ended) if ended else None
@@ -150,3 +172,8 @@ def _report(call: Call, outcome: Outcome, wall_s: float) -> Result:
     else:
         log.info("call of %s is over", tool, extra=call.order.fields(""))
     return result
+
+
+def _told(call: Call, *, ended: bool) -> Told:
+    spec = call.order.spec
+    return Told(id=call.order.id, tool=spec.tool, user=spec.user, session=spec.session, ended=ended)

@@ -35,6 +35,16 @@ class IsolatorInterface(Interface):
         await self._isolator.cancel(id, caller().unique_name)
 
     @method
+    async def calls(self) -> Str:
+        """Tool, user and session of the calls that run and of those that ended lately, as JSON."""
+        return to_json(self._isolator.calls())
+
+    @method
+    async def end(self, call: Str, reason: Str) -> Str:
+        """Kill anybody's call, for the monitor. Answers, as JSON, whether it ran."""
+        return to_json(self._isolator.end(call, reason))
+
+    @method
     async def plan(self, spec: Str) -> Str:
         """The mounts, limits and filters that Run would set up, as JSON; nothing runs."""
         return to_json(await self._isolator.plan(spec))

@@ -14,7 +14,7 @@ from typing import Any
 from clawos.core.errors import Busy, Unavailable
 from clawos.core.stream import StreamClosed, Writer
 from clawos.isolator.call import Ends, Order, Result, refusing, start, stream
-from clawos.isolator.calls import Calls
+from clawos.isolator.calls import Calls, Told
 from clawos.isolator.errors import EgressRefused, GroupTooLarge, SandboxRefused, SpecInvalid
 from clawos.isolator.group import GroupHandle, Groups
 from clawos.isolator.plan import NAMESPACES, Plan
@@ -24,6 +24,8 @@ from clawos.isolator.queue import FairQueue
 from clawos.isolator.spec import Spec, parse, parse_group
 
 log = logging.getLogger(__name__)
+
+_REASON_MAX = 300
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,21 @@ class Isolator:
         found = self._calls.find(some_id) or self._groups.find(some_id)
         if found and found.owner == owner:
             found.cancel()
+
+    def calls(self) -> list[Told]:
+        """Whose calls run, and whose ended lately."""
+        return self._calls.told()
+
+    def end(self, call_id: str, reason: str) -> bool:
+        """Kill a call, whosever it is. Returns whether it ran."""
+        found = self._calls.find(call_id)
+        if found is None:
+            return False
+        log.warning(
+            "ended by the monitor: %s", _printable(reason), extra=found.order.fields("monitor")
+        )
+        found.cancel("monitor")
+        return True
 
     def vanished(self, owner: str) -> None:
         """The owner left: nobody waits for his calls any more."""
@@ -204,3 +221,8 @@ def _refused() -> Iterator[None]:
         step = error.step if isinstance(error, SandboxRefused) else "spec"
         log.warning("refused: %s", error.message, extra={"CLAWOS_LIMIT": f"refused:{step}"})
         raise
+
+
+def _printable(text: str) -> str:
+    """On one line, and not too long."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_REASON_MAX])

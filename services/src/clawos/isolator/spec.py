@@ -56,6 +56,8 @@ class Spec(Record, frozen=True):
     quota: _Name = "small"
     seccomp: _Name = "shell"
     wall_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] | None = None
+    session: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,32}\Z")] = ""
+    """The agent's, for whoever asks whose call this is."""
 
     @property
     def user(self) -> int:

@@ -1,0 +1,25 @@
+"""Settings of the monitor: /etc/clawos/monitor.toml over these defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from clawos.core.names import POLICY_DIR, Room
+from clawos.core.parse import Record
+
+ROOM = Room("monitor")
+
+
+class Config(Record, frozen=True):
+    rules: tuple[Path, ...] = (POLICY_DIR / "detect", Path("/etc/clawos/detect.d"))
+    """Directories of rules; a file in a later one wins over one of the same name."""
+    processes_max: Annotated[int, msgspec.Meta(ge=1024, le=131072)] = 16384
+    """In the process tree. One takes about 500 bytes."""
+    subscribers_max: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
+    batch: Annotated[int, msgspec.Meta(ge=64, le=8192)] = 1024
+    """Events that are taken before anything else has its turn: a few milliseconds."""
+    idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=1)] = 0.02
+    """How long events wait for others before we look, when none came at the last look."""

@@ -1,0 +1,103 @@
+"""Load the monitor's programs and pin them, then end: python3 -I -m clawos.monitor.load
+
+Runs once at boot, as root, before anything that it watches. What it leaves below /sys/fs/bpf/clawos stays until
+the machine is switched off: a second start finds it and changes nothing.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import struct
+import sys
+from pathlib import Path
+
+from clawos.monitor.kinds import EVERYWHERE, Kind
+from clawos.monitor.libbpf import BpfRefused, Map, Object
+
+OBJECTS = Path("/usr/lib/clawos/ebpf")
+PINS = Path("/sys/fs/bpf/clawos")
+LSM = Path("/sys/kernel/security/lsm")
+
+FOR_CONSUMER = {"events": 0o660, "counts": 0o640, "kinds": 0o640}
+"""Maps in `monitor/`, for the group clawos-monitor; to take from the ring is to write to it."""
+GUARD = "lsm/bpf"
+"""The program that ends all loading: attached after all others."""
+
+_IN_EVERYWHERE, _WAKES = 1, 2
+_AT_ONCE = frozenset(Kind) - {Kind.FORK, Kind.EXIT, Kind.OPEN, Kind.CREATE, Kind.UNLINK, Kind.RENAME}
+_PER_SECOND = {Kind.OPEN: 500_000, Kind.CREATE: 200_000, Kind.UNLINK: 200_000}
+_PER_SECOND_ELSE = 50_000
+"""On one processor: far above what any work does, and below what would keep the processor from it."""
+
+
+class LoadFailed(Exception):
+    """The monitor is not in place, and why."""
+
+
+def main() -> int:
+    try:
+        done = load()
+    except (LoadFailed, BpfRefused, OSError, KeyError) as error:
+        print(f"clawos-monitor-load: {error}", file=sys.stderr)
+        return 1
+    print(f"clawos-monitor-load: {done}")
+    return 0
+
+
+def load() -> str:
+    """Returns what was done. Raises LoadFailed, BpfRefused, OSError."""
+    if (PINS / "complete").is_dir():
+        return "all is in place already"
+    if "bpf" not in LSM.read_text().split(","):
+        raise LoadFailed(f"the kernel runs without the LSM bpf: {LSM} does not name it; see lsm= of its command line")
+    _clear()
+    for folder, group in (("maps", "root"), ("links", "root"), ("monitor", "clawos-monitor")):
+        _make_folder(PINS / folder, group)
+    with Object(OBJECTS / "monitor.bpf.o") as monitor:
+        maps = monitor.maps()
+        _set_kinds(maps["kinds"])
+        for made in maps.values():
+            _pin(made)
+        programs = sorted(monitor.programs(), key=lambda program: program.section.endswith(GUARD))
+        for program in programs:
+            program.attach(PINS / "links" / program.name)
+    # Says to a later start that nothing is missing.
+    (PINS / "complete").mkdir(0o700)
+    return f"{len(programs)} programs are attached"
+
+
+def _set_kinds(kinds: Map) -> None:
+    for kind in Kind:
+        flags = _IN_EVERYWHERE * (kind in EVERYWHERE) | _WAKES * (kind in _AT_ONCE)
+        per_second = _PER_SECOND.get(kind, _PER_SECOND_ELSE)
+        kinds.update(struct.pack("=I", kind), struct.pack("=II", per_second, flags))
+
+
+def _pin(made: Map) -> None:
+    mode = FOR_CONSUMER.get(made.name)
+    path = PINS / ("maps" if mode is None else "monitor") / made.name
+    made.pin(path)
+    if mode is not None:
+        os.chown(path, 0, grp.getgrnam("clawos-monitor").gr_gid)
+    path.chmod(mode or 0o600)
+
+
+def _clear() -> None:
+    """Remove what a start that was cut short has left. The XDP program's pin goes with the rest."""
+    PINS.mkdir(0o750, exist_ok=True)
+    for folder in ("links", "maps", "monitor"):
+        path = PINS / folder
+        if path.is_dir():
+            for pin in path.iterdir():
+                pin.unlink()
+
+
+def _make_folder(path: Path, group: str) -> None:
+    path.mkdir(0o700, exist_ok=True)
+    os.chown(path, 0, grp.getgrnam(group).gr_gid)
+    path.chmod(0o700 if group == "root" else 0o750)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
