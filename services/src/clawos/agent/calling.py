@@ -179,9 +179,7 @@ class Caller:
             await turn.emit(ToolOutput(turn=turn.id, call=call.id, text=text))
 
         self._session.check_frozen()
-        spec = run_spec(
-            prepared.tool.manifest, prepared.argv, self._session.user, session=self._session.id
-        )
+        spec = run_spec(prepared.tool.manifest, prepared.argv, self._session.user, session=self._session.id)
         started = time.monotonic()
         try:
             outcome = await run_tool(self._kit.sandbox, spec, self._kit.config.output_keep_bytes, on_text)

@@ -174,7 +174,8 @@ class AgentService:
 
     async def freeze(self, session_id: str, reason: str) -> None:
         """Let a session, whosever it is, make no further call until it is thawed. Raises NoSuchSession."""
-        reason = "".join(c if c.isprintable() else "?" for c in reason[:MAX_REASON_CHARACTERS]) or "no reason given"
+        shown = "".join(c if c.isprintable() else "?" for c in reason[:MAX_REASON_CHARACTERS])
+        reason = shown or "no reason was given"
         # In memory first: what is under way must not begin another call while the disk is slow.
         session = self._sessions.get(session_id)
         if session is not None:
@@ -182,7 +183,9 @@ class AgentService:
         if not await self._kit.store.set_frozen(session_id, reason):
             raise NoSuchSession("there is no such session", "see 'claw session list'")
         log.warning("session %s is frozen: %s", session_id, reason, extra={"CLAWOS_SESSION": session_id})
+        session = self._sessions.get(session_id)  # it may have been read from the store meanwhile
         if session is not None:
+            session.frozen = reason
             await self._end(session)
 
     async def thaw(self, session_id: str) -> None:

@@ -26,6 +26,9 @@ examples:
   claw sandbox run unit.list --then shell.run 'command=grep ssh'     one call's output into the next
   claw model add ~/qwen.gguf qwen    copy a model in, and try it out
   claw model use qwen                have the agent use it from now on
+  claw events --follow               what happens, as the kernel tells it (as root)
+  claw alerts                        what the monitor's rules found
+  claw session thaw ID               let a session go on that the monitor froze
 
 Services are looked after with systemctl and journalctl; claw shows what they do not.
 Exit codes: 0 done, 1 something is wrong, 2 wrong usage. The manual is claw(8).
@@ -101,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("values", nargs="*", metavar="ARG=VALUE", help="what the tool is given")
         if action == "learn":
             _add_yes(one)
+    _add_monitor(commands, json_too)
     model = commands.add_parser("model", help="list, add, use and remove models (as root)")
     actions = model.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
     actions.add_parser("list", parents=[json_too], help="list the models")
@@ -116,6 +120,37 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_monitor(commands: argparse._SubParsersAction[_Exact], json_too: _Exact) -> None:
+    events = commands.add_parser("events", parents=[json_too], help="show what happened (as root)")
+    events.add_argument(
+        "--follow", action="store_true", help="go on with what happens; --json: one line each"
+    )
+    events.add_argument("--call", default="", metavar="ID", help="only of this call")
+    events.add_argument("--session", default="", metavar="ID", help="only of this session's calls")
+    events.add_argument(
+        "--kind", action="append", default=[], metavar="KIND", help="only of this kind; may be repeated"
+    )
+    events.add_argument("--limit", type=int, default=200, metavar="N", help="the last N (200)")
+    alerts = commands.add_parser("alerts", parents=[json_too], help="show what the rules found (as root)")
+    alerts.add_argument(
+        "--severity",
+        default="low",
+        choices=["info", "low", "medium", "high", "critical"],
+        help="at least this one (low)",
+    )
+    alerts.add_argument("--call", default="", metavar="ID", help="only of this call")
+    alerts.add_argument("--limit", type=int, default=100, metavar="N", help="the last N (100)")
+    rules = commands.add_parser("rules", parents=[json_too], help="list the rules of the monitor (as root)")
+    rules.add_argument("--reload", action="store_true", help="have the files of rules read anew")
+    commands.add_parser("top", parents=[json_too], help="show what services and sandboxes use (as root)")
+    commands.add_parser("metrics", help="print the metrics for Prometheus (as root)")
+    session = commands.add_parser("session", help="list frozen sessions, and let them go on (as root)")
+    actions = session.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Exact)
+    actions.add_parser("list", parents=[json_too], help="list the sessions that are frozen")
+    thaw = actions.add_parser("thaw", parents=[json_too], help="let a session make calls again")
+    thaw.add_argument("session", metavar="ID", help="the session")
+
+
 def _add_yes(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", action="store_true", help="run even what is dangerous, such as power.off")
 
@@ -127,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except ClawError as error:
-        _fail(error, as_json=arguments.json)
+        _fail(error, as_json=getattr(arguments, "json", False))
         return _code_of_failure(arguments)
     except BrokenPipeError:
         # What is still buffered has no reader either; without this the interpreter would complain on its way
@@ -167,6 +202,10 @@ def _run(arguments: argparse.Namespace) -> int:
             tools.show_one(listed[0])
     elif arguments.command == "sandbox":
         return _sandbox(machine, arguments)
+    elif arguments.command == "session":
+        _session(machine, arguments)
+    elif arguments.command in ("events", "alerts", "rules", "top", "metrics"):
+        _monitor(machine, arguments)
     else:
         _model(machine, arguments)
     return 0
@@ -192,6 +231,63 @@ def _model(machine: Machine, arguments: argparse.Namespace) -> None:
         output.print_json({"action": arguments.action, "name": name})
     else:
         print(output.harmless(said))
+
+
+def _monitor(machine: Machine, arguments: argparse.Namespace) -> None:
+    from clawos.claw import events, top
+
+    if arguments.command == "events":
+        _events(machine, arguments)
+    elif arguments.command == "alerts":
+        alerts = events.alerts(
+            machine, severity=arguments.severity, call=arguments.call, limit=arguments.limit
+        )
+        output.print_json(alerts) if arguments.json else events.show_alerts(alerts)
+    elif arguments.command == "rules" and arguments.reload:
+        done = events.reload(machine)
+        output.print_json(done) if arguments.json else print(f"{done['rules']} rules are in force")
+    elif arguments.command == "rules":
+        rules = events.rules(machine)
+        output.print_json(rules) if arguments.json else events.show_rules(rules)
+    elif arguments.command == "metrics":
+        events.show_metrics(events.metrics(machine))
+    elif arguments.json:
+        output.print_json(top.once(machine))
+    else:
+        top.run(machine)
+
+
+def _events(machine: Machine, arguments: argparse.Namespace) -> None:
+    from clawos.claw import events
+
+    about = {"call": arguments.call, "session": arguments.session, "kinds": arguments.kind}
+    if not arguments.follow:
+        found = events.recent(machine, events.wanted(**about, limit=arguments.limit))
+        if arguments.json:
+            output.print_json(found)
+            return
+        events.show_head()
+        for event in found:
+            events.show_event(event)
+        return
+    if not arguments.json:
+        events.show_head()
+    for event in events.follow(machine, events.wanted(**about, alerts=True)):
+        print(json.dumps(event), flush=True) if arguments.json else events.show_event(event)
+
+
+def _session(machine: Machine, arguments: argparse.Namespace) -> None:
+    from clawos.claw import session
+
+    if arguments.action == "list":
+        found = session.collect(machine)
+        output.print_json(found) if arguments.json else session.show(found)
+        return
+    session.thaw(machine, arguments.session)
+    if arguments.json:
+        output.print_json({"action": "thaw", "session": arguments.session})
+    else:
+        print(output.harmless(f"session {arguments.session} may make calls again"))
 
 
 def _sandbox(machine: Machine, arguments: argparse.Namespace) -> int:

@@ -11,8 +11,13 @@ from typing import Any
 _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31", "dim": "2", "strong": "1"}
 
 
+def is_terminal() -> bool:
+    """One that understands control sequences."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return is_terminal() and not os.environ.get("NO_COLOR")
 
 
 def colour(text: str, name: str) -> str:

@@ -16,6 +16,7 @@ from clawos.core.wire import SYSTEM_BUS, Wire
 AGENT = Room("agent").bus_name
 INFERENCE = Room("inference").bus_name
 ISOLATOR = Room("isolator").bus_name
+MONITOR = Room("monitor").bus_name
 SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
 _MANAGER = f"{SYSTEMD}.Manager"
@@ -65,6 +66,16 @@ class Machine:
         """Call a member that answers with JSON. Raises ClawError."""
         (text,) = self._wire.room(name, member, *arguments, timeout_s=START_TIMEOUT_S)
         return json.loads(text)
+
+    def text(self, name: str, member: str) -> str:
+        """Call a member that answers with plain text. Raises ClawError."""
+        (text,) = self._wire.room(name, member, timeout_s=START_TIMEOUT_S)
+        return str(text)
+
+    def stream(self, name: str, member: str, request: str) -> int:
+        """Call a member that answers with a stream alone. Returns its descriptor, the caller's to close."""
+        (stream,) = self._wire.room(name, member, request, timeout_s=START_TIMEOUT_S)
+        return int(stream)
 
     def tell(
         self, name: str, member: str, *arguments: str, fds: tuple[int, ...] = (), timeout_s: float

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AGENT = "org.clawos.Agent1"
 INFERENCE = "org.clawos.Inference1"
+MONITOR = "org.clawos.Monitor1"
 AGENT_UNIT = "clawos-agent.service"
 
 # The first call may start the service, on a machine that is emulated and busy booting.
@@ -85,6 +86,12 @@ class Agent:
     def tools(self, timeout_s: float = CALL_TIMEOUT_S) -> list[dict[str, Any]]:
         (text,) = self.wire.room(AGENT, "Tools", timeout_s=timeout_s)
         return list(json.loads(text))
+
+    def trace(self, call: str) -> dict[str, Any]:
+        """What a call of this session really did: of its last one with "last". Raises RemoteError."""
+        asked = {"call": call, "session": self.session} if call == "last" else {"call": call}
+        (text,) = self.wire.room(MONITOR, "Trace", json.dumps(asked))
+        return dict(json.loads(text))
 
     def models(self) -> list[dict[str, Any]]:
         """The models there are; only an administrator may ask."""

@@ -115,6 +115,13 @@ def output(shell: Shell, _argument: str) -> int:
     return exit_codes.DONE
 
 
+def trace(shell: Shell, call: str) -> int:
+    from clawos.clawsh import traced
+
+    shell.say(traced.shown(shell.agent.trace(call or "last")))
+    return exit_codes.DONE
+
+
 def clear(shell: Shell, _argument: str) -> int:
     if shell.stdout.styled:
         shell.stdout.write("\x1b[H\x1b[2J")
@@ -197,6 +204,7 @@ COMMANDS: dict[str, tuple[str, str, Action]] = {
     "/model": ("[NAME]", "list the models, or use another (administrators)", model),
     "/history": ("", "show what was said in this session", history),
     "/output": ("", "show the last tools' output in full", output),
+    "/trace": ("[CALL]", "show what the last call really did: programs, files, connections", trace),
     "/corrections": (
         "[WORD]",
         "calls that you edited: on, off, show, clear, path",

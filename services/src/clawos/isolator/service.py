@@ -111,9 +111,7 @@ class Isolator:
         found = self._calls.find(call_id)
         if found is None:
             return False
-        log.warning(
-            "ended by the monitor: %s", _printable(reason), extra=found.order.fields("monitor")
-        )
+        log.warning("ended by the monitor: %s", _printable(reason), extra=found.order.fields("monitor"))
         found.cancel("monitor")
         return True
 

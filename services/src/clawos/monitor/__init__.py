@@ -1,1 +1,1 @@
-"""What happens on this machine, as the kernel tells it: rules judge it, people and programs can ask for it."""
+"""What happens on this machine, as the kernel tells it: judged by rules, kept for those who ask."""

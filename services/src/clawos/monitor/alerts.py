@@ -1,4 +1,4 @@
-"""Alerts: what a rule found, in words and with evidence; kept, and written down so that a restart knows them."""
+"""Alerts: what a rule found, in words and with evidence; kept, and written down for after a restart."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 
 import msgspec
 
-from clawos.monitor.detect.language import SEVERITIES
+from clawos.monitor.detect.language import SEVERITIES, Severity
 from clawos.monitor.detect.matchers import Hit
 from clawos.monitor.detect.ruleset import Compiled
 from clawos.monitor.event import described, utc
 
 log = logging.getLogger(__name__)
 
-KEPT_MAX = 1000
+KEPT_MAX = 256
+"""Of each severity."""
 QUIET_MAX = 4096
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """Of the file; then it becomes the older one, and the one before that goes."""
@@ -44,7 +45,7 @@ class Alert(msgspec.Struct, forbid_unknown_fields=True):
     time_ns: int
     rule: str
     title: str
-    severity: str
+    severity: Severity
     attack: tuple[str, ...]
     message: str
     call: str
@@ -59,7 +60,7 @@ class Alert(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def rank(self) -> int:
-        return SEVERITIES.index(self.severity)  # type: ignore[arg-type] # what a rule has, and one was made by it
+        return SEVERITIES.index(self.severity)
 
     @property
     def level(self) -> int:
@@ -71,7 +72,8 @@ class Alerts:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._kept: deque[Alert] = deque(maxlen=KEPT_MAX)
+        self._kept = {severity: deque[Alert](maxlen=KEPT_MAX) for severity in SEVERITIES}
+        """By severity: what is ordinary never pushes out what is not."""
         self._quiet: OrderedDict[tuple[str, int, int], Alert] = OrderedDict()
         self._seconds: dict[str, tuple[int, int]] = {}
         self._can_write = True
@@ -87,9 +89,10 @@ class Alerts:
                 lines = file.read_bytes().splitlines()
             except OSError:
                 continue
-            for line in lines[-KEPT_MAX:]:
+            for line in lines:
                 try:
-                    self._kept.append(msgspec.json.decode(line, type=Alert))
+                    alert = msgspec.json.decode(line, type=Alert)
+                    self._kept[alert.severity].append(alert)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
 
@@ -122,7 +125,7 @@ class Alerts:
             start_ns=event.start_ns,
             evidence=[described(one, offset_ns) for one in hit],
         )
-        self._kept.append(alert)
+        self._kept[alert.severity].append(alert)
         self._quiet[key] = alert
         self._quiet.move_to_end(key)
         if len(self._quiet) > QUIET_MAX:
@@ -156,22 +159,19 @@ class Alerts:
         self, *, severity: str = "info", call: str = "", session: str = "", rule: str = "", limit: int = 100
     ) -> Sequence[Alert]:
         """The last ones, the newest last."""
-        least = SEVERITIES.index(severity)  # type: ignore[arg-type] # parsed
-        found: list[Alert] = []
-        for alert in reversed(self._kept):
-            if (
-                alert.rank >= least
-                and (not call or alert.call == call)
-                and (not session or alert.session == session)
-                and (not rule or alert.rule == rule)
-            ):
-                found.append(alert)
-                if len(found) == limit:
-                    break
-        return found[::-1]
+        least = SEVERITIES.index(severity)
+        found = [
+            alert
+            for kept in SEVERITIES[least:]
+            for alert in self._kept[kept]
+            if (not call or alert.call == call)
+            and (not session or alert.session == session)
+            and (not rule or alert.rule == rule)
+        ]
+        return sorted(found, key=lambda alert: alert.time)[-limit:]
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return sum(map(len, self._kept.values()))
 
     def _may(self, rule: str, time_ns: int) -> bool:
         second = time_ns // 1_000_000_000

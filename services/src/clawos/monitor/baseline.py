@@ -1,7 +1,7 @@
-"""What each tool usually does: the programs it runs, the directories it opens files in, where it connects to.
+"""What each tool usually does: the programs it runs, the directories it opens files in, where it connects.
 
-It is learnt from calls that are over and raised no alert. What a later call does that none before it did makes
-its score; how much one new thing says depends on how many calls there were without it.
+It is learnt from calls that are over and raised no alert. What a later call does that none before it did
+makes its score; how much one new thing says depends on how many calls there were without it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ ROOM = Room("monitor")
 
 
 class Config(Record, frozen=True):
+    pins: Path = Path("/run/clawos-bpf")
+    """Maps of the kernel side; below /sys/fs/bpf/clawos outside this unit."""
     rules: tuple[Path, ...] = (POLICY_DIR / "detect", Path("/etc/clawos/detect.d"))
     """Directories of rules; a file in a later one wins over one of the same name."""
     processes_max: Annotated[int, msgspec.Meta(ge=1024, le=131072)] = 16384

@@ -1,5 +1,4 @@
-"""Metrics over a Unix socket, by as much of HTTP as a scraper needs: curl --unix-socket … http://localhost/metrics
-"""
+"""Metrics over a Unix socket, by as much of HTTP as a scraper needs: curl --unix-socket … http://localhost/metrics"""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ An unprivileged reader is not shown the program of others' processes; their comm
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from clawos.monitor.tree import LINEAGE_MAX
@@ -33,7 +32,7 @@ class ProcLook:
 
     def _exe(self, pid: int) -> str | None:
         try:
-            return os.readlink(self._proc / str(pid) / "exe")
+            return str((self._proc / str(pid) / "exe").readlink())
         except PermissionError:
             pass
         except OSError:
@@ -50,7 +49,7 @@ class ProcLook:
             if len(self._real) > 1024:
                 self._real.clear()
             paths = [name] if name.startswith("/") else [f"{place}/{name}" for place in _SEARCHED if name]
-            self._real[name] = next((os.path.realpath(p) for p in paths if os.path.exists(p)), "")
+            self._real[name] = next((str(p.resolve()) for p in map(Path, paths) if p.exists()), "")
         return self._real[name]
 
     def _parent(self, pid: int) -> int:

@@ -1,4 +1,4 @@
-"""What is done about an alert: the journal, the bus, the end of the sandbox, the end of the session's calls."""
+"""What is done about an alert: the journal, the bus, the end of the sandbox and of its session's calls."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Subscribers: each has a pipe, and takes what he can. We never wait for one: what he does not take in time is
-lost to him, and the stream says how much that was."""
+"""Subscribers: each has a pipe, and takes what he can. We never wait for one: what he does not take in time
+is lost to him, and the stream says how much that was."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Subscriber:
 
     def _lines(self) -> bytes:
         offset_ns = boot_offset_ns()
-        lines = []
+        lines: list[bytes] = []
         while self._waiting and len(lines) < _CHUNK:
             one = self._waiting.popleft()
             line = described(one, offset_ns) if isinstance(one, Event) else {"kind": "alert", **told(one)}

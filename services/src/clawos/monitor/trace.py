@@ -42,7 +42,12 @@ class Trace(Record, frozen=True):
     """False where more happened than is kept."""
 
 
-_ADDRESSED = {"connect": "connected to", "bind": "took the address", "listen": "listened on", "accept": "was called by"}
+_ADDRESSED = {
+    "connect": "connected to",
+    "bind": "took the address",
+    "listen": "listened on",
+    "accept": "was called by",
+}
 
 
 def files_of(events: Iterable[Event]) -> Files:

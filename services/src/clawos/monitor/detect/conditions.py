@@ -21,7 +21,7 @@ Fields = Mapping[str, tuple[Type, Getter]]
 def compile_pattern(pattern: Pattern) -> Test:
     """Whether an event, of one of the pattern's kinds, is meant. Raises ValueError."""
     fields = of_kinds(pattern.kinds)
-    tests = []
+    tests: list[Test] = []
     if pattern.scope == "sandbox":
         tests.append(_is_inside)
     elif pattern.scope == "host":
@@ -69,8 +69,7 @@ def check(value: Value, kind: Type) -> Check:
     """Whether a field's value is what is wanted. Raises ValueError."""
     if isinstance(value, Condition):
         checks = list(_operators(value, kind))
-        holds = checks[0] if len(checks) == 1 else lambda found: all(one(found) for one in checks)
-        return holds
+        return checks[0] if len(checks) == 1 else lambda found: all(one(found) for one in checks)
     if isinstance(value, tuple):
         return _one_of(value, kind)
     return _equal(value, kind)

@@ -21,7 +21,7 @@ _IN_RULE = re.compile(r" - at `\$\.rule\[(\d+)\]\.?([a-z_]*)")
 
 
 def load(directories: Sequence[Path]) -> RuleSet:
-    """All rules of all files; a file in a later directory wins over one of the same name. Raises RulesInvalid."""
+    """All rules of all files; a later directory's file wins over its namesake. Raises RulesInvalid."""
     files: dict[str, Path] = {}
     for directory in directories:
         files |= {file.name: file for file in sorted(directory.glob("*.toml"))}

@@ -11,9 +11,9 @@
     message = "{who} ran a program from memory: {command}"
     react = ["alert", "kill"]
 
-A rule holds for an event when all of `match` hold, at least one table of `any` (where there are some) and none
-of `unless`. On that it may count (`count`, `distinct`, `within_s`, `by`), wait for one thing after another
-(`steps`, `within_s`, `by`), or ask whether this was ever seen before (`first`).
+A rule holds for an event when all of `match` hold, at least one table of `any` (where there are some) and
+none of `unless`. On that it may count (`count`, `distinct`, `within_s`, `by`), wait for one thing after
+another (`steps`, `within_s`, `by`), or ask whether this was ever seen before (`first`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from clawos.monitor.detect.text import GLOB_STEPS_MAX, check_pattern, glob_patte
 Scalar = bool | int | float | str
 _Texts = str | Annotated[tuple[str, ...], Meta(min_length=1, max_length=256)]
 _FieldName = Annotated[str, Meta(pattern=r"^[a-z][a-z_]{0,31}$")]
-Kind = Literal[tuple(OWN)]  # type: ignore[valid-type] # one list of the kinds
-_Kinds = tuple[str, ...]
+_Kind = Annotated[str, Meta(pattern=f"^({'|'.join(OWN)})$")]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 Reaction = Literal["log", "alert", "kill", "freeze"]
 SEVERITIES: tuple[Severity, ...] = ("info", "low", "medium", "high", "critical")
@@ -83,7 +82,7 @@ def texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 class Pattern(Record, frozen=True, omit_defaults=True):
     """Which events are meant."""
 
-    kinds: Annotated[tuple[Kind, ...], Meta(max_length=len(OWN))] = ()
+    kinds: Annotated[tuple[_Kind, ...], Meta(max_length=len(OWN))] = ()
     scope: Literal["anywhere", "sandbox", "host"] = "anywhere"
     match: dict[_FieldName, Value] = msgspec.field(default_factory=dict)
     any: Annotated[tuple[Table, ...], Meta(max_length=32)] = ()

@@ -57,10 +57,9 @@ def _is_name(below: Any) -> bool:
 
 def glob_pattern(glob: str) -> str:
     """`*` is anything but a slash, `**` anything, `?` one character but a slash."""
-    parts = []
-    for piece in re.split(r"(\*\*|\*|\?)", glob):
-        parts.append({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece, re.escape(piece)))
-    return "(?s)" + "".join(parts) + r"\Z"
+    meaning = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*\*|\*|\?)", glob)
+    return "(?s)" + "".join(meaning.get(piece, re.escape(piece)) for piece in pieces) + r"\Z"
 
 
 def printable(text: str, length_max: int = 300) -> str:

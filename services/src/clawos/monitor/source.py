@@ -1,0 +1,130 @@
+"""The kernel side, by its pins: the ring of events, and what it counts."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import select
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clawos.monitor.errors import KernelSideMissing
+from clawos.monitor.event import Event
+from clawos.monitor.kinds import Kind
+from clawos.monitor.records import decode
+from clawos.monitor.ring import Ring
+
+_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+_LOOKUP, _OBJ_GET, _INFO = 1, 7, 15
+_READ_ONLY = 1 << 3  # BPF_F_RDONLY
+_COUNT = struct.Struct("=5Q")
+"""struct kind_count"""
+_MAP_INFO = struct.Struct("=5I")
+"""struct bpf_map_info, as far as max_entries: type, id, key_size, value_size, max_entries."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    """Raises OSError."""
+    result: int = _libc.syscall(_BPF, command, attributes, len(attributes))
+    if result < 0:
+        number = ctypes.get_errno() or errno.EIO
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def open_pin(path: Path, *, write: bool = False) -> int:
+    """A descriptor of a pinned map. Raises OSError."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    flags = 0 if write else _READ_ONLY
+    return _bpf(_OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, flags))
+
+
+def _max_entries(fd: int) -> int:
+    info = ctypes.create_string_buffer(_MAP_INFO.size)
+    _bpf(_INFO, struct.pack("<IIQ", fd, _MAP_INFO.size, ctypes.addressof(info)))
+    return int(_MAP_INFO.unpack(info.raw)[4])
+
+
+class PerCpuArray:
+    """An array of which each processor has its own."""
+
+    def __init__(self, fd: int, value_bytes: int) -> None:
+        self._fd = fd
+        self._value_bytes = value_bytes + 7 & ~7
+        self._buffer = ctypes.create_string_buffer(self._value_bytes * _processors())
+
+    def __getitem__(self, index: int) -> list[bytes]:
+        """The values of all processors. Raises OSError."""
+        key = ctypes.c_uint32(index)
+        address, buffer = ctypes.addressof(key), ctypes.addressof(self._buffer)
+        _bpf(_LOOKUP, struct.pack("<IIQQQ", self._fd, 0, address, buffer, 0))
+        raw, size = self._buffer.raw, self._value_bytes
+        return [raw[start : start + size] for start in range(0, len(raw), size)]
+
+
+def _processors() -> int:
+    """Those that there may ever be: so many values the kernel hands over."""
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return int(text.rpartition("-")[2].rpartition(",")[2]) + 1
+
+
+class PinnedRing:
+    """`ports.Source`."""
+
+    def __init__(self, events: int, counts: int) -> None:
+        self._fd = events
+        self._size = _max_entries(events)
+        self._ring = Ring(events, self._size)
+        self._counts = PerCpuArray(counts, _COUNT.size)
+        # The loop cannot watch a map's descriptor itself; an epoll of our own it can.
+        self._poll = select.epoll()
+        self._poll.register(events, select.EPOLLIN | select.EPOLLET)
+
+    @classmethod
+    def open(cls, pins: Path) -> PinnedRing:
+        """Raises KernelSideMissing."""
+        try:
+            return cls(open_pin(pins / "events", write=True), open_pin(pins / "counts"))
+        except OSError as error:
+            raise KernelSideMissing(
+                f"the programs of the kernel side are not there: {pins}: {error.strerror}",
+                "see 'systemctl status clawos-monitor-load'",
+            ) from None
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def read(self, limit: int) -> Sequence[Event]:
+        self._poll.poll(0)  # what woke us is seen
+        return decode(self._ring.read(limit))
+
+    def lost(self) -> Mapping[str, int]:
+        found = {}
+        for kind in Kind:
+            values = [_COUNT.unpack_from(value) for value in self._counts[kind]]
+            if count := sum(lost + limited for _, lost, limited, _, _ in values):
+                found[kind.word] = count
+        return found
+
+    def used(self) -> float:
+        return self._ring.waiting_bytes / self._size
+
+    def close(self) -> None:
+        self._poll.close()
+        self._ring.close()
+        os.close(self._fd)
+
+
+class PinnedCounters:
+    """`ports.Counters`."""
+
+    def __init__(self, pins: Path) -> None:
+        self._pins = pins
+
+    def xdp(self) -> Mapping[str, int]:
+        return {}
