@@ -221,7 +221,7 @@ struct event_mprotect {
     __u64 address, size;
 };
 
-enum hook { ON_FILE_OPEN = 1, ON_EXEC, ON_CONNECT, ON_BPF, ON_MODULE_REQUEST, ON_PTRACE, ON_MOUNT };
+enum hook { ON_FILE_OPEN = 1, ON_EXEC, ON_CONNECT, ON_BPF, ON_MODULE_REQUEST, ON_PTRACE, ON_MOUNT, ON_BIND, ON_SOCKET, ON_NAMESPACE, ON_PIN };
 
 struct event_denied { /* text: path, or whatever the hook has to say */
     struct event event;

@@ -17,6 +17,8 @@ from typing import Any
 _LIBRARY = "libbpf.so.1"
 _MAJOR, _MINOR_MIN = 1, 5
 """Debian 13's. Within a major version functions are only added."""
+_MAP_INFO_WORDS = 2
+"""Of struct bpf_map_info: its type, its id."""
 
 
 class BpfRefused(Exception):
@@ -31,7 +33,9 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(_LIBRARY, use_errno=True)
     version = library.libbpf_major_version(), library.libbpf_minor_version()
     if version[0] != _MAJOR or version[1] < _MINOR_MIN:
-        raise BpfRefused(f"{_LIBRARY} {version[0]}.{version[1]}", f"{_MAJOR}.{_MINOR_MIN} or later", errno.ENOSYS)
+        raise BpfRefused(
+            f"{_LIBRARY} {version[0]}.{version[1]}", f"{_MAJOR}.{_MINOR_MIN} or later", errno.ENOSYS
+        )
     for name, result, *arguments in _FUNCTIONS:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -59,6 +63,9 @@ _FUNCTIONS: tuple[tuple[str, Any, *tuple[Any, ...]], ...] = (
     ("bpf_link__destroy", c_int, c_void_p),
     ("bpf_map_update_elem", c_int, c_int, c_void_p, c_void_p, ctypes.c_uint64),
     ("bpf_obj_get", c_int, c_char_p),
+    ("bpf_map_get_info_by_fd", c_int, c_int, c_void_p, c_void_p),
+    ("bpf_map_freeze", c_int, c_int),
+    ("bpf_link__fd", c_int, c_void_p),
 )
 
 
@@ -80,6 +87,20 @@ class Map:
         done = self._object.call("bpf_map_update_elem", fd, key, value, any_state)
         self._object.check("fill map", self.name, done)
 
+    @property
+    def id(self) -> int:
+        """The kernel's number of it."""
+        info, length = (ctypes.c_uint32 * _MAP_INFO_WORDS)(), ctypes.c_uint32(4 * _MAP_INFO_WORDS)
+        fd = self._object.call("bpf_map__fd", self._handle)
+        done = self._object.call("bpf_map_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(length))
+        self._object.check("look at map", self.name, done)
+        return info[1]
+
+    def freeze(self) -> None:
+        """No process writes to it any more, whatever descriptor it holds."""
+        fd = self._object.call("bpf_map__fd", self._handle)
+        self._object.check("freeze map", self.name, self._object.call("bpf_map_freeze", fd))
+
 
 @dataclass(frozen=True)
 class Program:
@@ -91,14 +112,15 @@ class Program:
     _handle: int
     _object: Object
 
-    def attach(self, pin: Path) -> None:
-        """Let it run from now on, held by a link pinned there."""
+    def attach(self, pin: Path) -> int:
+        """Let it run from now on, held by a link pinned there; a descriptor of that is the caller's."""
         link = self._object.call("bpf_program__attach", self._handle)
         if not link:
             raise BpfRefused("attach", self.name, ctypes.get_errno())
         try:
             done = self._object.call("bpf_link__pin", link, bytes(pin))
             self._object.check("pin link", self.name, done)
+            return os.dup(self._object.call("bpf_link__fd", link))
         finally:
             # Our descriptor of it; the pin, where there is one, keeps it.
             self._object.call("bpf_link__destroy", link)

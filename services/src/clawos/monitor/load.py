@@ -12,6 +12,8 @@ import struct
 import sys
 from pathlib import Path
 
+from clawos.core.errors import ConfigInvalid
+from clawos.monitor import protect
 from clawos.monitor.kinds import EVERYWHERE, Kind
 from clawos.monitor.libbpf import BpfRefused, Map, Object
 
@@ -19,10 +21,16 @@ OBJECTS = Path("/usr/lib/clawos/ebpf")
 PINS = Path("/sys/fs/bpf/clawos")
 LSM = Path("/sys/kernel/security/lsm")
 
-FOR_CONSUMER = {"events": 0o660, "counts": 0o640, "kinds": 0o640}
+FOR_CONSUMER = {
+    "events": 0o660,
+    "counts": 0o640,
+    "kinds": 0o640,
+    "guest_sets": 0o660,
+    "enforce_hits": 0o640,
+    "egress_counts": 0o640,
+    "uplink_counts": 0o640,
+}
 """Maps in `monitor/`, for the group clawos-monitor; to take from the ring is to write to it."""
-GUARD = "lsm/bpf"
-"""The program that ends all loading: attached after all others."""
 
 _IN_EVERYWHERE, _WAKES = 1, 2
 _AT_ONCE = frozenset(Kind) - {Kind.FORK, Kind.EXIT, Kind.OPEN, Kind.CREATE, Kind.UNLINK, Kind.RENAME}
@@ -38,7 +46,7 @@ class LoadFailed(Exception):
 def main() -> int:
     try:
         done = load()
-    except (LoadFailed, BpfRefused, OSError, KeyError) as error:
+    except (LoadFailed, ConfigInvalid, BpfRefused, OSError, KeyError) as error:
         print(f"clawos-monitor-load: {error}", file=sys.stderr)
         return 1
     print(f"clawos-monitor-load: {done}")
@@ -50,21 +58,27 @@ def load() -> str:
     if (PINS / "complete").is_dir():
         return "all is in place already"
     if "bpf" not in LSM.read_text().split(","):
-        raise LoadFailed(f"the kernel runs without the LSM bpf: {LSM} does not name it; see lsm= of its command line")
+        raise LoadFailed(
+            f"the kernel runs without the LSM bpf: {LSM} does not name it; see lsm= of its command line"
+        )
     _clear()
     for folder, group in (("maps", "root"), ("links", "root"), ("monitor", "clawos-monitor")):
         _make_folder(PINS / folder, group)
     with Object(OBJECTS / "monitor.bpf.o") as monitor:
         maps = monitor.maps()
         _set_kinds(maps["kinds"])
-        for made in maps.values():
-            _pin(made)
-        programs = sorted(monitor.programs(), key=lambda program: program.section.endswith(GUARD))
-        for program in programs:
-            program.attach(PINS / "links" / program.name)
-    # Says to a later start that nothing is missing.
-    (PINS / "complete").mkdir(0o700)
-    return f"{len(programs)} programs are attached"
+        policy = protect.fill_enforcement(maps)
+        with protect.load_xdp(OBJECTS / "xdp.bpf.o", PINS, policy) as xdp:
+            ours = [*maps.values(), *xdp.maps().values()]
+            for made in ours:
+                _pin(made)
+            programs = monitor.programs()
+            links = [program.attach(PINS / "links" / program.name) for program in programs]
+            protect.hold(links)
+            # Says to a later start that nothing is missing.
+            (PINS / "complete").mkdir(0o700)
+            protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
+    return f"{len(programs)} programs are attached, {len(xdp.programs())} pinned for who attaches them"
 
 
 def _set_kinds(kinds: Map) -> None:
