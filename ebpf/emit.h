@@ -34,6 +34,11 @@ static __always_inline bool is_recorded(enum kind kind, struct follow **follow) 
     return (*follow && (*follow)->mask & 1ull << kind) || is_everywhere(kind);
 }
 
+/* Whether it has one: what a sleepable program asks first. */
+static __always_inline bool is_followed(void) {
+    return bpf_get_current_task_btf()->cgroups->dfl_cgrp->bpf_cgrp_storage;
+}
+
 /* For sleepable programs. Returns false, and zeros, where nothing is followed. */
 static __always_inline bool copy_follow(struct follow *to) {
     *to = (struct follow){};

@@ -33,6 +33,9 @@
 
 typedef unsigned short umode_t;
 
+/* For the verifier, which forgets what the compiler knows: a mask that is not optimised away. */
+#define BOUND(value, mask) ({ __u32 _value = (value); barrier_var(_value); _value & (mask); })
+
 /* Every object says so; the linker keeps one. */
 char LICENSE[] SEC("license") = "GPL";
 
@@ -147,8 +150,15 @@ struct dentry {
 };
 
 struct vfsmount {
+    struct dentry *mnt_root;
     struct super_block *mnt_sb;
     int mnt_flags;
+};
+
+struct mount {
+    struct mount *mnt_parent;
+    struct vfsmount mnt;
+    struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -161,6 +171,7 @@ struct file {
     struct inode *f_inode;
     unsigned int f_flags;
     struct path f_path;
+    void *private_data;
 };
 
 struct linux_binprm {
@@ -169,14 +180,15 @@ struct linux_binprm {
     int argc;
 };
 
-struct in_addr {
-    __u32 s_addr;
-};
-
 struct in6_addr {
     union {
         __u8 u6_addr8[16];
+        __be32 u6_addr32[4];
     } in6_u;
+};
+
+struct in_addr {
+    __be32 s_addr;
 };
 
 struct sockaddr {
@@ -184,22 +196,102 @@ struct sockaddr {
 };
 
 struct sockaddr_in {
-    __u16 sin_port;
+    __be16 sin_port;
     struct in_addr sin_addr;
 };
 
 struct sockaddr_in6 {
-    __u16 sin6_port;
+    __be16 sin6_port;
     struct in6_addr sin6_addr;
+};
+
+struct sock_common {
+    __u16 skc_family;
+    __be16 skc_dport; /* on the wire's order */
+    __u16 skc_num;    /* ours, in the machine's */
+    __be32 skc_daddr, skc_rcv_saddr;
+    struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+    __u16 sk_protocol;
+};
+
+struct socket {
+    short type;
+    struct sock *sk;
+};
+
+struct sockaddr_un {
+    unsigned short sun_family;
+};
+
+struct unix_address {
+    int len;
+    struct sockaddr_un name[];
+};
+
+struct unix_sock {
+    struct unix_address *addr;
+};
+
+/* The kernel's name for what it calls sockaddr_storage. */
+struct __kernel_sockaddr_storage {
+    unsigned short ss_family;
+    char __data[126];
+};
+
+struct iovec {
+    void *iov_base;
+    __u64 iov_len;
+};
+
+enum iter_type { ITER_UBUF, ITER_IOVEC };
+
+struct iov_iter {
+    __u8 iter_type;
+    __u64 iov_offset;
+    struct iovec __ubuf_iovec;
+    const struct iovec *__iov;
+    __u64 count;
 };
 
 struct msghdr {
     void *msg_name;
     int msg_namelen;
+    struct iov_iter msg_iter;
 };
 
 struct bpf_map {
     __u32 id;
 };
 
+struct module {
+    char name[56];
+};
+
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+    unsigned long di, si, orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+    __u64 regs[31];
+    int syscallno;
+#endif
+};
+
 #pragma clang attribute pop
+
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL(name) "__x64_sys_" name
+#define SYSCALL_ARGUMENT_1(registers) ((registers)->di)
+#define SYSCALL_ARGUMENT_2(registers) ((registers)->si)
+#define SYSCALL_NUMBER(registers) ((registers)->orig_ax)
+#define NR_PTRACE 101
+#elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL(name) "__arm64_sys_" name
+#define SYSCALL_ARGUMENT_1(registers) ((registers)->regs[0])
+#define SYSCALL_ARGUMENT_2(registers) ((registers)->regs[1])
+#define SYSCALL_NUMBER(registers) ((registers)->syscallno)
+#define NR_PTRACE 117
+#endif

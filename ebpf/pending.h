@@ -8,7 +8,7 @@
 struct pending {
     __u32 kind;
     __u32 fixed;
-    char record[FIXED_MAX + 2 * TEXT_MAX];
+    char record[RECORD_MAX];
 };
 
 /* One for a task, made at its first such act, gone with it. */
@@ -41,7 +41,7 @@ static __always_inline int finish(enum kind kind, long result) {
     if (result)
         return 0;
     struct event *event = (struct event *)pending->record;
-    __u32 size = (pending->fixed & 0xff) + (event->text[0] & (TEXT_MAX - 1)) + (event->text[1] & (TEXT_MAX - 1));
+    __u32 size = BOUND(pending->fixed, FIXED_MAX - 1) + BOUND(event->text[0], TEXT_MAX - 1) + BOUND(event->text[1], TEXT_MAX - 1);
     emit(event, kind, size);
     return 0;
 }

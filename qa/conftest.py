@@ -1,4 +1,4 @@
-"""One boot of the image, shared by all tests in it (qa/system, qa/escape, qa/monitor, qa/detect).
+"""One boot of the image, shared by all tests in it (qa/system, qa/escape, qa/detect, qa/load).
 
 Each leaves it as it found it.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from qa.detect import share as cpython
 from qa.escape import share
-from qa.monitor.load import share as load
+from qa.load import share as load
 from qa.vm.machine import Channel, Machine, Output, fresh_guest
 
 IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")

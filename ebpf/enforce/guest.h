@@ -88,7 +88,7 @@ static __always_inline void tell_text(struct event_denied *record, enum hook hoo
         length = 0;
     fill(&record->event, KIND_DENIED, followed());
     record->hook = hook;
-    record->error = -EPERM;
+    record->error = EPERM;
     record->event.text[0] = length;
     emit(&record->event, KIND_DENIED, sizeof(*record) + length);
 }

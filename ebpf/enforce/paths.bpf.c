@@ -4,7 +4,8 @@
 #include "../kfuncs.h"
 #include "guest.h"
 
-#define FMODE_BACKING 0x2000000u
+#define MNT_INTERNAL 0x4000
+#define MNT_NS_INTERNAL ((void *)-22l)
 #define PATH_BYTES 4096
 #define SLOTS 64
 #define TRIES 8
@@ -132,11 +133,17 @@ static __always_inline __u32 acts_of(struct file *file) {
     return 1 << ACT_OPEN | (writes ? 1 << ACT_WRITE : 0);
 }
 
+/* What an overlay opens, by a name that nobody ever said, for a file that has been judged. It has a mount of its own to
+ * do so, in no namespace; those of pipes and the like are marked. */
+static __always_inline bool is_overlays(struct file *file) {
+    struct vfsmount *mount = file->f_path.mnt;
+    return !(mount->mnt_flags & MNT_INTERNAL) && MOUNT_OF(mount)->mnt_ns == MNT_NS_INTERNAL;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(enforce_file_open, struct file *file) {
     struct guest guest;
-    /* What an overlay opens for a file that has been judged, by a name that nobody ever said. */
-    if (file->f_mode & FMODE_BACKING || !is_guest(&guest))
+    if (!is_guest(&guest) || is_overlays(file))
         return 0;
     return judge(&file->f_path, file->f_inode, &guest, ON_FILE_OPEN, acts_of(file));
 }

@@ -81,7 +81,7 @@ int BPF_PROG(on_rename, const struct path *from, struct dentry *old, const struc
     rename->flags = flags;
     rename->spare = 0;
     char *text = (char *)(rename + 1);
-    __u32 length = path_in(text, from, old) & (TEXT_MAX - 1);
+    __u32 length = BOUND(path_in(text, from, old), TEXT_MAX - 1);
     rename->event.text[0] = length;
     rename->event.text[1] = path_in(text + length, to, new);
     return 0;
@@ -110,8 +110,7 @@ int BPF_PROG(after_chmod, const struct path *path, umode_t mode, int result) {
     return finish_followed(KIND_CHMOD, result);
 }
 
-/* What is linked to comes without the mount that it was found by: a link never leaves one, so that the new name's
- * mount is its, too. */
+/* What is linked to comes without the mount that it was found by; but a link never leaves one. */
 SEC("lsm/path_link")
 int BPF_PROG(on_link, struct dentry *old, const struct path *directory, struct dentry *dentry) {
     struct follow *follow = followed_for(KIND_LINK);
@@ -122,7 +121,7 @@ int BPF_PROG(on_link, struct dentry *old, const struct path *directory, struct d
     link->symbolic = 0;
     link->spare = 0;
     char *text = (char *)(link + 1);
-    __u32 length = copy_text(text, NAME_BYTES, old->d_name.name) & (TEXT_MAX - 1);
+    __u32 length = BOUND(path_beside(text, text + TEXT_MAX, directory, old), TEXT_MAX - 1);
     link->event.text[0] = length;
     link->event.text[1] = path_in(text + length, directory, dentry);
     return 0;
@@ -143,7 +142,7 @@ int BPF_PROG(on_symlink, const struct path *directory, struct dentry *dentry, co
     link->symbolic = 1;
     link->spare = 0;
     char *text = (char *)(link + 1);
-    __u32 length = copy_text(text, TEXT_MAX, target) & (TEXT_MAX - 1);
+    __u32 length = BOUND(copy_text(text, TEXT_MAX, target), TEXT_MAX - 1);
     link->event.text[0] = length;
     link->event.text[1] = path_in(text + length, directory, dentry);
     return 0;

@@ -3,6 +3,7 @@
  * is frozen.
  */
 #include "../emit.h"
+#include "../kfuncs.h"
 
 #define EPERM 1
 #define MS_MOVE 8192u
@@ -18,8 +19,6 @@ struct guard {
     __u32 armed;
     __u32 device; /* of the BPF file system with our pins, and their directory in it */
     __u64 directory;
-    __u32 root; /* the device of the root file system */
-    __u32 spare;
 };
 
 struct {
@@ -51,8 +50,8 @@ static __always_inline int refuse(enum hook hook, __u32 command) {
     struct event_denied record = {};
     fill(&record.event, KIND_DENIED, followed());
     record.hook = hook;
-    record.error = -EPERM;
-    record.address.port = command;
+    record.error = EPERM;
+    record.address.port = __builtin_bswap16(command); /* as all ports are told */
     emit(&record.event, KIND_DENIED, sizeof(record));
     return -EPERM;
 }
@@ -137,22 +136,26 @@ static __always_inline bool is_machines(void) {
     return above->tgid != 1 || task->nsproxy->mnt_ns->ns.inum == above->nsproxy->mnt_ns->ns.inum;
 }
 
-static __always_inline bool bears_pins(struct vfsmount *mount, const struct guard *state) {
-    struct super_block *file_system = mount->mnt_sb;
-    return file_system->s_magic == SYSFS_MAGIC || file_system->s_dev == state->root;
+/* Neither the root of its namespace nor one that is made just now, by open_tree(2) or fsmount(2), and is not in place. */
+static __always_inline bool is_on_another(struct vfsmount *mount) {
+    struct mount *whole = MOUNT_OF(mount);
+    return whole->mnt_parent != whole;
 }
 
-/* With the last mount of a BPF file system its pins go: it stays, and what it is mounted on is neither taken away with
- * all that lies on it nor moved to where it could be. */
+static __always_inline bool is_pins(struct vfsmount *mount, const struct guard *state) {
+    struct super_block *file_system = mount->mnt_sb;
+    return file_system->s_magic == BPF_FS_MAGIC && file_system->s_dev == state->device;
+}
+
+/* With the last mount of a BPF file system its pins go: it stays, and what it is mounted on, /sys and the root, is neither
+ * taken away with all that lies on it nor moved to where it could be. */
 SEC("lsm/sb_umount")
 int BPF_PROG(guard_umount, struct vfsmount *mount, int flags) {
     struct guard *state = armed();
     if (!state)
         return 0;
-    bool is_pins = mount->mnt_sb->s_magic == BPF_FS_MAGIC && mount->mnt_sb->s_dev == state->device;
-    if (is_pins || (flags & MNT_DETACH && bears_pins(mount, state) && is_machines()))
-        return refuse(ON_PIN, 0);
-    return 0;
+    bool bears = mount->mnt_sb->s_magic == SYSFS_MAGIC || !is_on_another(mount);
+    return is_pins(mount, state) || (flags & MNT_DETACH && bears && is_machines()) ? refuse(ON_PIN, 0) : 0;
 }
 
 SEC("lsm/move_mount")
@@ -160,8 +163,8 @@ int BPF_PROG(guard_move_mount, struct path *from, struct path *to) {
     struct guard *state = armed();
     if (!state)
         return 0;
-    bool is_pins = from->mnt->mnt_sb->s_magic == BPF_FS_MAGIC && from->mnt->mnt_sb->s_dev == state->device;
-    return (is_pins || bears_pins(from->mnt, state)) && is_machines() ? refuse(ON_PIN, 0) : 0;
+    bool bears = is_pins(from->mnt, state) || from->mnt->mnt_sb->s_magic == SYSFS_MAGIC;
+    return bears && is_on_another(from->mnt) && is_machines() ? refuse(ON_PIN, 0) : 0;
 }
 
 SEC("lsm/sb_mount")

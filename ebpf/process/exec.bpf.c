@@ -9,22 +9,35 @@ static __always_inline __u32 zeros_in(__u64 word) {
     return (marks >> 7) * ONES >> 56;
 }
 
+struct scan {
+    const char *text;
+    __u32 size, count, seen, found;
+};
+
+static long scan_word(__u32 index, struct scan *scan) {
+    __u32 at = BOUND(index * sizeof(__u64), ARGS_MAX - sizeof(__u64));
+    if (at >= scan->size)
+        return 1;
+    __u64 word = *(const __u64 *)(scan->text + at);
+    __u32 zeros = zeros_in(word);
+    if (scan->seen + zeros < scan->count) {
+        scan->seen += zeros;
+        return 0;
+    }
+    for (__u32 i = 0; i < sizeof(__u64); i++)
+        if (!(word >> 8 * i & 0xff) && ++scan->seen == scan->count) {
+            scan->found = at + i + 1;
+            break;
+        }
+    return 1;
+}
+
 /* Bytes of `count` strings at the beginning of `size`; 0 where they are not all there. Behind them is the
  * environment, which is nobody's business. */
 static __always_inline __u32 bytes_of(const char *text, __u32 size, __u32 count) {
-    __u32 seen = 0;
-    for (__u32 at = 0; at < ARGS_MAX && at < size; at += sizeof(__u64)) {
-        __u64 word = *(const __u64 *)(text + at);
-        __u32 zeros = zeros_in(word);
-        if (seen + zeros < count) {
-            seen += zeros;
-            continue;
-        }
-        for (__u32 i = 0; i < sizeof(__u64); i++)
-            if (!(word >> 8 * i & 0xff) && ++seen == count)
-                return at + i + 1 <= size ? at + i + 1 : 0;
-    }
-    return 0;
+    struct scan scan = {.text = text, .size = size, .count = count};
+    bpf_loop(ARGS_MAX / sizeof(__u64), scan_word, &scan, 0);
+    return scan.found <= size ? scan.found : 0;
 }
 
 static __always_inline void name_ancestors(__u32 *to) {
@@ -36,11 +49,11 @@ static __always_inline void name_ancestors(__u32 *to) {
 }
 
 static __always_inline void read_arguments(struct event_exec *exec, struct linux_binprm *bprm) {
-    __u32 at = exec->event.text[0] & (TEXT_MAX - 1);
+    __u32 at = BOUND(exec->event.text[0], TEXT_MAX - 1);
     char *to = (char *)(exec + 1) + at;
     __u64 behind = bprm->exec - bprm->p;
     __u32 size = behind < ARGS_MAX ? behind : ARGS_MAX;
-    if (bpf_copy_from_user(to, size & (2 * ARGS_MAX - 1), (const void *)bprm->p))
+    if (bpf_copy_from_user(to, BOUND(size, 2 * ARGS_MAX - 1), (const void *)bprm->p))
         size = 0;
     __u32 length = bytes_of(to, size, exec->argc);
     exec->args_truncated = !length;

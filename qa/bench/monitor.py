@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qa.monitor.load import share as load
+from qa.load import share as load
 from qa.vm.machine import fresh_guest
 
 HERE = Path("qa/bench/monitor_guest")

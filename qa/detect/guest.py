@@ -14,7 +14,7 @@ import msgspec
 
 from qa.detect.score import LATEST_S, Alert, Verdict, judge
 from qa.detect.table import Act, load
-from qa.monitor.load import share
+from qa.load import share
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]
@@ -88,7 +88,7 @@ def boot_ns(root: Run) -> int:
 def followed_cgroup(root: Run, name: str) -> Iterator[str]:
     """A cgroup outside of all services of which all is recorded; its path below the root of them all."""
     assert root(f"mountpoint -q {MOUNT} || mount /dev/disk/by-label/share {MOUNT}").status == 0
-    made = root(f"PYTHONPATH={MOUNT}/{share.PLACE} python3 -B -m qa.monitor.load.follow {name}")
+    made = root(f"PYTHONPATH={MOUNT}/{share.PLACE} python3 -B -m qa.load.follow {name}")
     assert made.status == 0, made.stderr
     try:
         yield f"/{name}"

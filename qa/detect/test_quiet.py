@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 
+from qa.compat import python_suite
 from qa.conftest import Call, tool_calls
 from qa.detect import ordinary
 from qa.detect import share as cpython
@@ -15,7 +16,8 @@ from qa.vm.machine import Channel
 
 SESSION_S = float(os.environ.get("QA_SESSION_S") or 90)
 """Half an hour in `make test-full`."""
-CPYTHON = os.environ.get("QA_CPYTHON", "test_os test_subprocess test_tempfile test_socket").split()
+CPYTHON = os.environ.get("QA_CPYTHON") or "test_os test_subprocess test_tempfile test_socket"
+"""Modules of its tests; `all` in `make test-full`."""
 
 
 def serious(root: Run, since_ns: int) -> list[str]:
@@ -35,7 +37,7 @@ def test_cpythons_own_tests_are_quiet(root: Run, channel: Channel) -> None:
     before, since = counted(root), boot_ns(root)
     call = tool_calls(channel, quota="large", seccomp="python")
     try:
-        for module in CPYTHON:
+        for module in python_suite.modules() if CPYTHON == "all" else CPYTHON.split():
             ran = call(
                 "shell.run",
                 command=f"PYTHONPATH=/usr/local/{cpython.PLACE} python3 -m test {module} 2>&1 | tail -n 5",

@@ -20,7 +20,7 @@ from typing import IO, Any
 from qa.bench.monitor_guest.consumer import consumer
 from qa.bench.monitor_guest.switch import Switch
 from qa.bench.monitor_guest.xdp import xdp
-from qa.monitor.load import bpf
+from qa.load import bpf
 
 CGROUPS = Path("/sys/fs/cgroup")
 OUTSIDE = CGROUPS / "bench-outside"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qa.monitor.load.__main__ import main as load
+from qa.load.__main__ import main as load
 
 RATES = (1000, 3000, 10_000, 30_000, 100_000, 0)
 SECONDS = 10

@@ -1,35 +1,33 @@
-"""The monitor loaded as at boot, but for its guard, and then attached or not, as one says."""
+"""The monitor loaded as at boot, but for the arming of its guard, and then attached or not, as one says."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from clawos.monitor import libbpf, load
-from qa.monitor.load import bpf
+from clawos.monitor import load, protect
+from clawos.monitor.libbpf import Map
+from qa.load import bpf
 
 LINKS = Path("/sys/fs/bpf/clawos/links")
-# With it in force only process 1 may attach.
-GUARDS = ("lsm/bpf",)
 
 
 class Switch:
     """Off at first."""
 
     def __init__(self) -> None:
-        attach = libbpf.Program.attach
+        def leave_unarmed(guard: Map, guard_maps: Map, ours: Iterable[Map], pins: Path) -> None:
+            """Armed, only process 1 may attach. The guard's programs run nevertheless."""
 
-        def attach_all_but_the_guard(program: libbpf.Program, pin: Path) -> None:
-            if program.section not in GUARDS:
-                attach(program, pin)
-
-        setattr(libbpf.Program, "attach", attach_all_but_the_guard)  # noqa: B010 # not a name that mypy lets one set
+        arm = protect.arm
+        protect.arm = leave_unarmed
         try:
             print(load.load(), file=sys.stderr)
         finally:
-            setattr(libbpf.Program, "attach", attach)  # noqa: B010
+            protect.arm = arm
         self.programs: dict[str, int] = {}
         for pin in sorted(LINKS.iterdir()):
             link = bpf.open_pin(pin)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qa.monitor.load import bpf
+from qa.load import bpf
 
 FILTER = Path("/sys/fs/bpf/clawos/uplink_xdp")
 SENDER, RECEIVER = "bench-sender", "bench-receiver"

@@ -97,8 +97,9 @@ def specs(tmp_path: Path) -> manifest.Roots:
     put(tmp_path, "policies/tools/x.toml", "b")
     put(tmp_path, "specs/bus.md", "c")
     put(tmp_path, "bus/agent/system/org.clawos.Agent1.xml", "d")
-    where = manifest.Roots(tmp_path / "policies", tmp_path / "specs", tmp_path / "bus")
-    assert manifest.write(where) == 4
+    put(tmp_path, "ebpf/events.h", "e")
+    where = manifest.Roots(tmp_path / "policies", tmp_path / "specs", tmp_path / "bus", tmp_path / "ebpf")
+    assert manifest.write(where) == 5
     return where
 
 
@@ -107,6 +108,7 @@ def test_the_manifest_names_every_frozen_file(specs: manifest.Roots) -> None:
     paths = [line.split("  ")[1] for line in specs.manifest.read_text().splitlines()]
     assert paths == [
         "bus/org.clawos.Agent1.xml",
+        "ebpf/events.h",
         "policies/quotas.toml",
         "policies/tools/x.toml",
         "specs/bus.md",

@@ -3,8 +3,9 @@
     python3 -I -m clawos.core.manifest          compare; exit 1 and a line for each difference
     python3 -m clawos.core.manifest write       after a deliberate change, in a checkout
 
-A line is `sha256  path`. Paths begin with one of three names, which stand for a folder of the checkout or of
-the machine: `policies/`, `specs/` (docs/specs) and `bus/` (the rooms' bus XML; /usr/share/dbus-1/interfaces).
+A line is `sha256  path`. Paths begin with one of four names, which stand for a folder of the checkout or of
+the machine: `policies/`, `specs/` (docs/specs), `bus/` (the rooms' bus XML; /usr/share/dbus-1/interfaces) and
+`ebpf/` (what the kernel side tells user space, and how).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ _HASH_LENGTH = 64
 
 @dataclass(frozen=True)
 class Roots:
-    """Where the three kinds of frozen files stand."""
+    """Where the four kinds of frozen files stand."""
 
     policies: Path
     specs: Path
     bus: Path = _PACKAGE
+    ebpf: Path = _CHECKOUT / "ebpf"
 
     @property
     def manifest(self) -> Path:
@@ -41,6 +43,7 @@ class Roots:
         found |= {f"specs/{path.name}": path for path in self.specs.glob("*.md")}
         for path in self.bus.rglob("org.clawos.*.xml"):
             found[f"bus/{path.name}"] = path
+        found |= {f"ebpf/{path.name}": path for path in self.ebpf.glob("events.h")}
         return dict(sorted(found.items()))
 
 
@@ -48,7 +51,8 @@ def roots() -> Roots:
     """Those of the checkout that this file is part of, else those of the machine."""
     if (_CHECKOUT / "docs/specs").is_dir() and (_CHECKOUT / "policies").is_dir():
         return Roots(_CHECKOUT / "policies", _CHECKOUT / "docs/specs")
-    return Roots(POLICY_DIR, POLICY_DIR.parent / "specs", Path("/usr/share/dbus-1/interfaces"))
+    share = POLICY_DIR.parent
+    return Roots(POLICY_DIR, share / "specs", Path("/usr/share/dbus-1/interfaces"), share / "ebpf")
 
 
 @dataclass(frozen=True)

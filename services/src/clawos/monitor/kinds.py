@@ -55,3 +55,18 @@ EVERYWHERE = frozenset(
     }
 )
 """Rare and telling: recorded whatever cgroup it happens in. The others only where one is followed."""
+
+HOOKS = {
+    1: "file_open",
+    2: "bprm_check_security",
+    3: "socket_connect",
+    4: "bpf",
+    5: "kernel_module_request",
+    6: "ptrace_access_check",
+    7: "sb_mount",
+    8: "socket_bind",
+    9: "socket_create",
+    10: "userns_create",
+    11: "inode_unlink",
+}
+"""Where the enforcement says no, by enum hook."""

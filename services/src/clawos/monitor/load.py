@@ -1,7 +1,7 @@
 """Load the monitor's programs and pin them, then end: python3 -I -m clawos.monitor.load
 
-Runs once at boot, as root, before anything that it watches. What it leaves below /sys/fs/bpf/clawos stays until
-the machine is switched off: a second start finds it and changes nothing.
+Runs once at boot, as root, before anything that it watches. What it leaves below /sys/fs/bpf/clawos stays
+until the machine is switched off: a second start finds it and changes nothing.
 """
 
 from __future__ import annotations
@@ -78,14 +78,18 @@ def load() -> str:
             # Says to a later start that nothing is missing.
             (PINS / "complete").mkdir(0o700)
             protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
-    return f"{len(programs)} programs are attached, {len(xdp.programs())} pinned for who attaches them"
+            return f"{len(programs)} programs are attached, {len(xdp.programs())} of XDP wait for their links"
 
 
 def _set_kinds(kinds: Map) -> None:
     for kind in Kind:
-        flags = _IN_EVERYWHERE * (kind in EVERYWHERE) | _WAKES * (kind in _AT_ONCE)
-        per_second = _PER_SECOND.get(kind, _PER_SECOND_ELSE)
-        kinds.update(struct.pack("=I", kind), struct.pack("=II", per_second, flags))
+        kinds.update(struct.pack("=I", kind), struct.pack("=II", *kind_setting(kind)))
+
+
+def kind_setting(kind: Kind) -> tuple[int, int]:
+    """struct kind_setting: how many in a second, and flags."""
+    flags = _IN_EVERYWHERE * (kind in EVERYWHERE) | _WAKES * (kind in _AT_ONCE)
+    return _PER_SECOND.get(kind, _PER_SECOND_ELSE), flags
 
 
 def _pin(made: Map) -> None:

@@ -24,7 +24,7 @@ PROGRAMS = {"egress_xdp": "clawos-network", "uplink_xdp": "root"}
 
 _CONSUMER = "clawos-monitor"
 _NOBODY = 0xFFFF_FFFF
-_GUARD = struct.Struct("=IIQI4x")
+_GUARD = struct.Struct("=IIQ")
 
 
 def fill_enforcement(maps: Mapping[str, Map], file: Path = POLICY) -> enforce.Policy:
@@ -76,13 +76,9 @@ def arm(guard: Map, guard_maps: Map, ours: Iterable[Map], pins: Path) -> None:
         guard_maps.update(struct.pack("=I", made.id), struct.pack("=I", user))
     guard_maps.freeze()
     found = pins.stat()
-    state = _GUARD.pack(True, _packed(found.st_dev), found.st_ino, _packed(Path("/").stat().st_dev))
-    guard.update(struct.pack("=I", 0), state)
+    device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+    guard.update(struct.pack("=I", 0), _GUARD.pack(True, device, found.st_ino))
     guard.freeze()
-
-
-def _packed(device: int) -> int:
-    return os.major(device) << 20 | os.minor(device)
 
 
 def _consumer() -> int:

@@ -1,8 +1,9 @@
 """The ring buffer of BPF_MAP_TYPE_RINGBUF, read through its own pages: no library, no call for each record.
 
-The kernel's layout: a page with the position up to which we have read, which is ours to write; a page with the
-position up to which there are records; then the data, mapped twice in a row, so that a record that goes round the end
-is in one piece. A record begins with its length, whose upper bits say that it is still being written, or void.
+The kernel's layout: a page with the position up to which we have read, which is ours to write; a page with
+the position up to which there are records; then the data, mapped twice in a row, so that a record that goes
+round the end is in one piece. A record begins with its length, whose upper bits say that it is still being
+written, or void.
 """
 
 from __future__ import annotations

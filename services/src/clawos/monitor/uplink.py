@@ -1,7 +1,7 @@
 """Attach the pinned XDP program to the machine's uplink: python3 -I -m clawos.monitor.uplink INTERFACE
 
-In the driver where it can, else in the kernel's generic part, which is slower and judges the same. By rtnetlink:
-the interface holds the program, for as long as it is there or until root takes it off.
+In the driver where it can, else in the kernel's generic part, which is slower and judges the same. By
+rtnetlink: the interface holds the program, for as long as it is there or until root takes it off.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import struct
 import sys
 from pathlib import Path
 
-from qa.monitor.load import bpf
+from qa.load import bpf
 
 CGROUPS = Path("/sys/fs/cgroup")
 FOLLOWS = Path("/sys/fs/bpf/clawos/maps/follows")

@@ -1,4 +1,4 @@
-"""What the measuring asks of bpf(2) itself: programs held and attached, maps read, run times told."""
+"""What the measuring asks of bpf(2) itself: programs held and attached, a map filled, run times told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 _SYS_BPF = 321
-_MAP_LOOKUP, _MAP_UPDATE = 1, 2
+_MAP_UPDATE = 2
 _PROG_LOAD, _PROG_FD_BY_ID, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 13, 17, 28
 _OBJ_GET, _INFO = 7, 15
 _TYPE_XDP, _ATTACH_XDP = 6, 37
@@ -48,16 +48,6 @@ def runs(program: int) -> tuple[int, int]:
     """How often it ran, and for how many nanoseconds, while kernel.bpf_stats_enabled was set."""
     told = dict(line.split(":\t") for line in Path(f"/proc/self/fdinfo/{program}").read_text().splitlines())
     return int(told["run_cnt"]), int(told["run_time_ns"])
-
-
-def lookup_per_cpu(map_: int, key: int, size: int) -> list[bytes]:
-    """One element of a per-CPU array, on each possible processor."""
-    processors = Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2]
-    stride = -(-size // 8) * 8
-    values = ctypes.create_string_buffer(stride * (int(processors) + 1))
-    wanted = ctypes.create_string_buffer(struct.pack("=I", key))
-    _bpf(_MAP_LOOKUP, struct.pack("=IIQQQ", map_, 0, ctypes.addressof(wanted), ctypes.addressof(values), 0))
-    return [values.raw[at : at + size] for at in range(0, len(values), stride)]
 
 
 def update(map_: int, key: bytes, value: bytes) -> None:

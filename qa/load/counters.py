@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clawos.monitor.kinds import Kind
-from qa.monitor.load import bpf
+from clawos.monitor.source import PerCpuArray, open_pin
 
 COUNTS = Path("/sys/fs/bpf/clawos/monitor/counts")
 _COUNT = struct.Struct("=QQQQQ")
@@ -29,9 +29,9 @@ class Counts(NamedTuple):
 
 def counts(kind: Kind) -> Counts:
     """Of this kind, on all processors: handed over, lost, over its rate."""
-    fd = bpf.open_pin(COUNTS)
+    fd = open_pin(COUNTS)
     try:
-        each = [_COUNT.unpack(value) for value in bpf.lookup_per_cpu(fd, kind, _COUNT.size)]
+        each = [_COUNT.unpack(value) for value in PerCpuArray(fd, _COUNT.size)[kind]]
     finally:
         os.close(fd)
     return Counts(*(sum(one[field] for one in each) for field in range(3)))

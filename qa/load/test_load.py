@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qa.detect.guest import CGROUPS, MOUNT, act_is_found, followed_cgroup, put
-from qa.monitor.load import share as load
+from qa.load import share as load
 from qa.vm.machine import Machine, Output
 
 Run = Callable[..., Output]
@@ -57,7 +57,7 @@ def offer(root: Run) -> Iterator[Offer]:
 
         def made(act: str, rate: float, amount: float, threads: int = 2, flag: str = "") -> Offered:
             words = f"{flag} {CGROUPS}{followed} {BESIDE} {act} {rate:g} {amount:g} {threads}"
-            program = f"PYTHONPATH={PLACE} python3 -B -m qa.monitor.load {PLACE}/offer"
+            program = f"PYTHONPATH={PLACE} python3 -B -m qa.load {PLACE}/offer"
             done = root(f"{program} {words}", 900)
             assert done.status == 0, done.stderr
             told: dict[str, Any] = json.loads(done.text)

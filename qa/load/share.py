@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-HERE = Path("qa/monitor/load")
+HERE = Path("qa/load")
 PLACE = "lib/load"
 """Where it lies on the disk."""
 
@@ -14,7 +14,6 @@ PLACE = "lib/load"
 def make(folder: Path) -> None:
     place = folder / PLACE
     shutil.copytree(HERE, place / HERE, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
-    for package in ("qa", "qa/monitor"):
-        (place / package / "__init__.py").touch()
+    (place / "qa/__init__.py").touch()
     flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"]
     subprocess.run(["musl-gcc", *flags, "-o", place / "offer", HERE / "offer.c"], check=True)

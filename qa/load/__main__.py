@@ -1,6 +1,6 @@
 """In the guest: offer events, and tell what became of them. Prints one JSON object.
 
-    python3 -B -m qa.monitor.load OFFER [--stopped] WORD…
+    python3 -B -m qa.load OFFER [--stopped] WORD…
 
 The words are the arguments of `offer`. --stopped: the consumer stands still meanwhile, and then goes on.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from clawos.monitor.kinds import Kind
-from qa.monitor.load import counters
+from qa.load import counters
 
 KINDS = {"open": (Kind.OPEN,), "socket": (Kind.SOCKET,), "processes": (Kind.FORK, Kind.EXIT)}
 
