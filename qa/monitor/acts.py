@@ -31,6 +31,7 @@ CALL = "0123456789abcdef"
 WORK = Path("/tmp/acts")
 NOBODY = 65534
 MINOR_BITS = 20
+UNIX_PATH_MAX = 108
 CLONE_NEWNS, CLONE_NEWUTS = 0x20000, 0x4000000
 SYSCALLS = {
     "x86_64": {"ptrace": 101, "capget": 125, "capset": 126, "bpf": 321, "setns": 308, "move_mount": 429}
@@ -211,7 +212,9 @@ def open_to_read() -> Expected:
 def open_to_write() -> Expected:
     Path(path("w")).touch(mode=0o600)
     os.close(os.open(path("w"), os.O_RDWR | os.O_APPEND))
-    return [("open", {"path": path("w"), "write": True, "mode": 0o100600})]
+    large_file = 0o100000
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | large_file
+    return [("open", {"path": path("w"), "write": True, "mode": 0o100600, "flags": flags})]
 
 
 @act
@@ -393,10 +396,19 @@ def meet_unix_path() -> Expected:
 
 @act
 def meet_unix_long_path() -> Expected:
-    """As long as a path can be: no 0 at its end."""
-    name = path("s" * (108 - len(path(""))))
-    name = name[:108]
+    name = path("s" * (UNIX_PATH_MAX - len(path("/")) - 1))
     return meet_unix(name, name)
+
+
+@act
+def bind_longest_path() -> Expected:
+    """No 0 at its end any more."""
+    name = path("s" * (UNIX_PATH_MAX - len(path("/")))).encode()
+    address = struct.pack("=H", socket.AF_UNIX) + name
+    made = socket.socket(socket.AF_UNIX)
+    if libc.bind(made.fileno(), address, len(address)):
+        raise OSError(ctypes.get_errno(), "bind")
+    return [("bind", {"path": name.decode()})]
 
 
 @act

@@ -12,6 +12,10 @@ import struct
 import sys
 from pathlib import Path
 
+from clawos.core import config
+from clawos.core.errors import ClawError
+from clawos.monitor.config import ROOM, Config
+from clawos.monitor.follow import follow
 from clawos.monitor.kinds import EVERYWHERE, Kind
 from clawos.monitor.libbpf import BpfRefused, Map, Object
 
@@ -38,7 +42,7 @@ class LoadFailed(Exception):
 def main() -> int:
     try:
         done = load()
-    except (LoadFailed, BpfRefused, OSError, KeyError) as error:
+    except (LoadFailed, BpfRefused, ClawError, OSError) as error:
         print(f"clawos-monitor-load: {error}", file=sys.stderr)
         return 1
     print(f"clawos-monitor-load: {done}")
@@ -47,9 +51,11 @@ def main() -> int:
 
 def load() -> str:
     """Returns what was done. Raises LoadFailed, BpfRefused, OSError."""
+    settings = config.load(ROOM, Config)
     if (PINS / "complete").is_dir():
+        follow(settings.follow, Map.pinned(PINS / "maps/named_cgroups"), Map.pinned(PINS / "maps/follows"))
         return "all is in place already"
-    if "bpf" not in LSM.read_text().split(","):
+    if "bpf" not in LSM.read_text().strip().split(","):
         raise LoadFailed(
             f"the kernel runs without the LSM bpf: {LSM} does not name it; see lsm= of its command line"
         )
@@ -59,6 +65,7 @@ def load() -> str:
     with Object(OBJECTS / "monitor.bpf.o") as monitor:
         maps = monitor.maps()
         _set_kinds(maps["kinds"])
+        follow(settings.follow, maps["named_cgroups"], maps["follows"])
         for made in maps.values():
             _pin(made)
         programs = sorted(monitor.programs(), key=lambda program: program.section.endswith(GUARD))
