@@ -1,4 +1,4 @@
-"""The monitor's user side on the booted image: what people see of a call, what an alert does, and rules that change."""
+"""The monitor's user side on the booted image: what people see of a call, what an alert does, new rules."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_clawsh_traces_the_users_own_call(user: Callable[..., Output]) -> None:
 
 def test_events_are_followed(root: Run, call: Call) -> None:
     root(
-        "systemd-run -q --unit=test-follow sh -c 'claw events --follow --json --kind exec >/run/followed.jsonl'"
+        "systemd-run -q -u test-follow sh -c 'claw events --follow --json --kind exec >/run/followed.jsonl'"
     )
     try:
         assert until(
