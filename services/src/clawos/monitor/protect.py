@@ -16,9 +16,14 @@ from clawos.monitor import enforce, fill
 from clawos.monitor.libbpf import Map, Object
 
 POLICY = POLICY_DIR / "enforce.toml"
-WRITABLE = {"events": "clawos-monitor", "guest_sets": "clawos-monitor", "follows": "root", "named_cgroups": "root"}
-"""Who may open a map to write: to take from the ring is to write; a call may be given a set that forbids more; the
-settings say which cgroups are followed beside sandboxes. All others nobody may, from then on."""
+WRITABLE = {
+    "events": "clawos-monitor",
+    "guest_sets": "clawos-monitor",
+    "follows": "root",
+    "named_cgroups": "root",
+}
+"""Who may open a map to write: to take from the ring is to write; a call may be given a set that forbids
+more; settings say which cgroups are followed beside sandboxes. All others nobody may, from then on."""
 PROGRAMS = {"egress_xdp": "clawos-network", "uplink_xdp": "root"}
 """XDP's programs, and the group that may open each to attach it."""
 
