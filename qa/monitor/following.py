@@ -1,4 +1,4 @@
-"""In the guest, as root: which cgroups are followed. Prints a JSON object: cgroup → [call, kinds that were seen]."""
+"""In the guest, as root: which cgroups are followed. Prints JSON: cgroup → [call, kinds that were seen]."""
 
 from __future__ import annotations
 
