@@ -1,7 +1,7 @@
 """In the guest, as root: more events than are taken, and what becomes of each. Prints one JSON object.
 
-losses.py COUNT SECONDS     nobody reads for so long; the reader is killed
-losses.py limited           on a machine without the monitor: load it without its guard, set a limit, unload it
+losses.py COUNT SECONDS  nobody reads for so long; the reader is killed
+losses.py limited        where there is no monitor: load it without its guard, set a limit, unload it
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
-from clawos.monitor import load
+from clawos.monitor import load, protect
 from clawos.monitor.kinds import Kind
 from clawos.monitor.source import PerCpuArray, PinnedRing, open_pin
 
@@ -140,8 +141,8 @@ def set_limit(kind: Kind, per_second: int, flags: int) -> None:
 
 def limited(count: int) -> dict[str, object]:
     """The guard lets nobody change a limit."""
-    load.protect.arm = lambda *_: None
-    load.load()
+    with mock.patch.object(protect, "arm"):
+        load.load()
     source = PinnedRing.open(PINS)
     set_limit(Kind.OPEN, 100, 0)
     try:
