@@ -219,7 +219,7 @@ def open_to_write() -> Expected:
     Path(path("w")).touch(mode=0o600)
     os.close(os.open(path("w"), os.O_RDWR | os.O_APPEND))
     large_file = 0o100000
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | large_file
+    flags = os.O_RDWR | os.O_APPEND | large_file
     return [("open", {"path": path("w"), "write": True, "mode": 0o100600, "flags": flags})]
 
 
@@ -402,14 +402,14 @@ def meet_unix_path() -> Expected:
 
 @act
 def meet_unix_long_path() -> Expected:
-    name = path("s" * (UNIX_PATH_MAX - len(path("/")) - 1))
+    name = path("s" * (UNIX_PATH_MAX - 1 - len(path("x")) + 1))
     return meet_unix(name, name)
 
 
 @act
 def bind_longest_path() -> Expected:
     """No 0 at its end any more."""
-    name = path("s" * (UNIX_PATH_MAX - len(path("/")))).encode()
+    name = path("s" * (UNIX_PATH_MAX - len(path("x")) + 1)).encode()
     address = struct.pack("=H", socket.AF_UNIX) + name
     made = socket.socket(socket.AF_UNIX)
     if libc.bind(made.fileno(), address, len(address)):
@@ -437,7 +437,8 @@ def ask_name() -> Expected:
 
 @act
 def ask_name_connected() -> Expected:
-    asker = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    asker, server = (socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2))
+    server.bind(("::1", 53))
     asker.connect(("::1", 53))
     asker.send(ask("connected.example.org"))
     asker.sendmsg([ask("first.example.org"), b"rest"])

@@ -15,12 +15,13 @@ FILE = Path("/tmp/following")
 
 
 def done_in(cgroup: Path) -> None:
-    """A process there opens a file and changes its mode; and it is a fork."""
+    """A process there makes a file and changes its mode."""
     pid = os.fork()
     if not pid:
         (cgroup / "cgroup.procs").write_text("0")
-        FILE.touch()
-        FILE.chmod(0o600)
+        file = Path(f"{FILE}-{cgroup.stat().st_ino}")
+        file.touch()
+        file.chmod(0o600)
         os._exit(0)
     os.waitpid(pid, 0)
 

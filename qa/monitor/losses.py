@@ -36,8 +36,10 @@ COUNT = struct.Struct("=5Q")
 def leaf() -> Iterator[None]:
     LEAF.mkdir(parents=True)
     FILE.touch()
-    yield
-    LEAF.rmdir()
+    try:
+        yield
+    finally:
+        LEAF.rmdir()
 
 
 def offer(count: int, first: int = 0) -> int:
@@ -101,7 +103,7 @@ def nobody_reads(source: PinnedRing, count: int, wait_s: float) -> dict[str, obj
         "read": found,
         "used": used,
         "by_processor": each,
-        "told": source.lost()["open"],
+        "told": source.lost().get("open", 0),
         "after": opens(source, again),
         "lost_after": total()[1] - last[1],
     }
