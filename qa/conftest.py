@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from qa.detect import share as cpython
+from qa.detect.follow import CREDENTIALS
 from qa.escape import share
 from qa.load import share as load
 from qa.vm.machine import Channel, Machine, Output, fresh_guest
@@ -29,7 +30,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("share")
     for part in (share, load, cpython):
         part.make(folder)
-    with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder) as made:
+    with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder, credentials=CREDENTIALS) as made:
         yield made
 
 
