@@ -221,7 +221,19 @@ struct event_mprotect {
     __u64 address, size;
 };
 
-enum hook { ON_FILE_OPEN = 1, ON_EXEC, ON_CONNECT, ON_BPF, ON_MODULE_REQUEST, ON_PTRACE, ON_MOUNT };
+enum hook {
+    ON_FILE_OPEN = 1,
+    ON_EXEC,
+    ON_CONNECT,
+    ON_BPF, /* port: the command */
+    ON_MODULE_REQUEST,
+    ON_PTRACE,
+    ON_MOUNT,
+    ON_BIND,
+    ON_SOCKET,
+    ON_NAMESPACE,
+    ON_PIN, /* of the monitor's own, or what bears them */
+};
 
 struct event_denied { /* text: path, or whatever the hook has to say */
     struct event event;

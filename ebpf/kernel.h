@@ -16,7 +16,10 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define S_IFMT 0170000
+#define S_IFBLK 0060000
+#define S_IFCHR 0020000
 #define S_IFDIR 0040000
+#define O_TRUNC 01000u
 #define FMODE_WRITE 2u
 #define FMODE_CREATED 0x100000u
 #define PF_KTHREAD 0x200000u
@@ -85,7 +88,25 @@ struct cred {
     struct user_namespace *user_ns;
 };
 
+struct ns_common {
+    unsigned int inum;
+};
+
+struct mnt_namespace {
+    struct ns_common ns;
+};
+
+struct nsproxy {
+    struct mnt_namespace *mnt_ns;
+};
+
+struct seccomp {
+    atomic_t filter_count;
+};
+
 struct task_struct {
+    struct seccomp seccomp;
+    struct nsproxy *nsproxy;
     unsigned int flags;
     int exit_code;
     int pid, tgid;
@@ -103,12 +124,14 @@ struct file_system_type {
 
 struct super_block {
     __u32 s_dev;
+    unsigned long s_magic;
     struct file_system_type *s_type;
     char s_id[32];
 };
 
 struct inode {
     umode_t i_mode;
+    __u32 i_rdev;
     unsigned int i_nlink;
     unsigned long i_ino;
     struct super_block *i_sb;
@@ -121,13 +144,21 @@ struct qstr {
 
 struct dentry {
     struct qstr d_name;
+    struct inode *d_inode;
     struct dentry *d_parent;
+    struct super_block *d_sb;
 };
 
 struct vfsmount {
     struct dentry *mnt_root;
     struct super_block *mnt_sb;
     int mnt_flags;
+};
+
+struct mount {
+    struct mount *mnt_parent;
+    struct vfsmount mnt;
+    struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -151,8 +182,27 @@ struct linux_binprm {
 
 struct in6_addr {
     union {
+        __u8 u6_addr8[16];
         __be32 u6_addr32[4];
     } in6_u;
+};
+
+struct in_addr {
+    __be32 s_addr;
+};
+
+struct sockaddr {
+    unsigned short sa_family;
+};
+
+struct sockaddr_in {
+    __be16 sin_port;
+    struct in_addr sin_addr;
+};
+
+struct sockaddr_in6 {
+    __be16 sin6_port;
+    struct in6_addr sin6_addr;
 };
 
 struct sock_common {
@@ -211,6 +261,10 @@ struct msghdr {
     void *msg_name;
     int msg_namelen;
     struct iov_iter msg_iter;
+};
+
+struct bpf_map {
+    __u32 id;
 };
 
 struct module {

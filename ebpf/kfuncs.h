@@ -23,5 +23,8 @@ void *bpf_rdonly_cast(const void *object, __u32 type) __ksym;
 struct cgroup *bpf_cgroup_ancestor(struct cgroup *cgroup, int level) __ksym;
 void bpf_cgroup_release(struct cgroup *cgroup) __ksym;
 
+/* The kernel's own side of a mount. */
+#define MOUNT_OF(vfsmount) READ_AS(struct mount, (void *)(vfsmount)-bpf_core_field_offset(struct mount, mnt))
+
 /* A pointer of no type, or of another, read as one to this type. */
 #define READ_AS(type, pointer) ((type *)bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(type)))

@@ -64,5 +64,9 @@ HOOKS = {
     5: "kernel_module_request",
     6: "ptrace_access_check",
     7: "sb_mount",
+    8: "socket_bind",
+    9: "socket_create",
+    10: "userns_create",
+    11: "inode_unlink",
 }
 """Where the enforcement says no, by enum hook."""

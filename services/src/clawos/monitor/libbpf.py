@@ -18,6 +18,8 @@ _LIBRARY = "libbpf.so.1"
 _MAJOR, _MINOR_MIN = 1, 5
 """Debian 13's. Within a major version functions are only added."""
 _ANY = 0  # BPF_ANY: whether there is such an element or not
+_MAP_INFO_WORDS = 2
+"""Of struct bpf_map_info: its type, its id."""
 
 
 class BpfRefused(Exception):
@@ -64,6 +66,9 @@ _FUNCTIONS: tuple[tuple[str, Any, *tuple[Any, ...]], ...] = (
     ("bpf_map_delete_elem", c_int, c_int, c_void_p),
     ("bpf_obj_get", c_int, c_char_p),
     ("bpf_obj_pin", c_int, c_int, c_char_p),
+    ("bpf_map_get_info_by_fd", c_int, c_int, c_void_p, c_void_p),
+    ("bpf_map_freeze", c_int, c_int),
+    ("bpf_link__fd", c_int, c_void_p),
 )
 
 
@@ -102,6 +107,18 @@ class Map:
         while not self._library.bpf_map_get_next_key(self.fd, None, key):
             _check("clear map", self.name, self._library.bpf_map_delete_elem(self.fd, key))
 
+    @property
+    def id(self) -> int:
+        """The kernel's number of it."""
+        info, length = (ctypes.c_uint32 * _MAP_INFO_WORDS)(), ctypes.c_uint32(4 * _MAP_INFO_WORDS)
+        done = self._library.bpf_map_get_info_by_fd(self.fd, ctypes.byref(info), ctypes.byref(length))
+        _check("look at map", self.name, done)
+        return info[1]
+
+    def freeze(self) -> None:
+        """No process writes to it any more, whatever descriptor it holds."""
+        _check("freeze map", self.name, self._library.bpf_map_freeze(self.fd))
+
 
 @dataclass(frozen=True)
 class Program:
@@ -113,14 +130,15 @@ class Program:
     _handle: int
     _object: Object
 
-    def attach(self, pin: Path) -> None:
-        """Let it run from now on, held by a link pinned there."""
+    def attach(self, pin: Path) -> int:
+        """Let it run from now on, held by a link pinned there; a descriptor of that is the caller's."""
         link = self._object.call("bpf_program__attach", self._handle)
         if not link:
             raise BpfRefused("attach", self.name, ctypes.get_errno())
         try:
             done = self._object.call("bpf_link__pin", link, bytes(pin))
             _check("pin link", self.name, done)
+            return os.dup(self._object.call("bpf_link__fd", link))
         finally:
             # Our descriptor of it; the pin, where there is one, keeps it.
             self._object.call("bpf_link__destroy", link)

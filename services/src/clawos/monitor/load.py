@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clawos.core import config
 from clawos.core.errors import ClawError
+from clawos.monitor import protect
 from clawos.monitor.config import ROOM, Config
 from clawos.monitor.follow import follow
 from clawos.monitor.kinds import EVERYWHERE, Kind
@@ -23,10 +24,16 @@ OBJECTS = Path("/usr/lib/clawos/ebpf")
 PINS = Path("/sys/fs/bpf/clawos")
 LSM = Path("/sys/kernel/security/lsm")
 
-FOR_CONSUMER = {"events": 0o660, "counts": 0o640, "kinds": 0o640}
+FOR_CONSUMER = {
+    "events": 0o660,
+    "counts": 0o640,
+    "kinds": 0o640,
+    "guest_sets": 0o660,
+    "enforce_hits": 0o640,
+    "egress_counts": 0o640,
+    "uplink_counts": 0o640,
+}
 """Maps in `monitor/`, for the group clawos-monitor; to take from the ring is to write to it."""
-GUARD = "lsm/bpf"
-"""The program that ends all loading: attached after all others."""
 
 _IN_EVERYWHERE, _WAKES = 1, 2
 _AT_ONCE = frozenset(Kind) - {Kind.FORK, Kind.EXIT, Kind.OPEN, Kind.CREATE, Kind.UNLINK, Kind.RENAME}
@@ -66,14 +73,18 @@ def load() -> str:
         maps = monitor.maps()
         _set_kinds(maps["kinds"])
         follow(settings.follow, maps["named_cgroups"], maps["follows"])
-        for made in maps.values():
-            _pin(made)
-        programs = sorted(monitor.programs(), key=lambda program: program.section.endswith(GUARD))
-        for program in programs:
-            program.attach(PINS / "links" / program.name)
-    # Says to a later start that nothing is missing.
-    (PINS / "complete").mkdir(0o700)
-    return f"{len(programs)} programs are attached"
+        policy = protect.fill_enforcement(maps)
+        with protect.load_xdp(OBJECTS / "xdp.bpf.o", PINS, policy) as xdp:
+            ours = [*maps.values(), *xdp.maps().values()]
+            for made in ours:
+                _pin(made)
+            programs = monitor.programs()
+            links = [program.attach(PINS / "links" / program.name) for program in programs]
+            protect.hold(links)
+            # Says to a later start that nothing is missing.
+            (PINS / "complete").mkdir(0o700)
+            protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
+            return f"{len(programs)} programs are attached, {len(xdp.programs())} of XDP wait for their links"
 
 
 def _set_kinds(kinds: Map) -> None:
