@@ -425,7 +425,17 @@ class Monitor:
         )
         yield from self._usage()
         yield counter(
-            "clawos_xdp_total", "What the XDP programs count.", _by("counter", self._counters.xdp().items())
+            "clawos_xdp_total",
+            "Packets at the XDP programs, by what became of them.",
+            (
+                ({"program": program, "counter": what}, packets)
+                for (program, what), packets in self._counters.xdp().items()
+            ),
+        )
+        yield counter(
+            "clawos_denied_total",
+            "How often a rule of the enforcement said no.",
+            _by("rule", self._counters.denials().items()),
         )
         yield from of_this_process()
 
