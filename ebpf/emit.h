@@ -16,10 +16,21 @@ static __always_inline struct follow *followed(void) {
     return bpf_cgrp_storage_get(&follows, cgroup, NULL, 0);
 }
 
+/* What is recorded of it now. What sets a sandbox up, before its own filter is on, is not the call's doing: of that
+ * only which processes there are. */
+#define LIFE (1ull << KIND_FORK | 1ull << KIND_EXEC | 1ull << KIND_EXIT)
+
+static __always_inline bool records(const struct follow *follow, enum kind kind) {
+    __u64 mask = follow->mask;
+    if (follow->call && bpf_get_current_task_btf()->seccomp.filter_count.counter <= follow->filters)
+        mask &= LIFE;
+    return mask & 1ull << kind;
+}
+
 /* The same where this kind is recorded of it. */
 static __always_inline struct follow *followed_for(enum kind kind) {
     struct follow *follow = followed();
-    return follow && follow->mask & 1ull << kind ? follow : NULL;
+    return follow && records(follow, kind) ? follow : NULL;
 }
 
 static __always_inline bool is_everywhere(enum kind kind) {
@@ -31,7 +42,9 @@ static __always_inline bool is_everywhere(enum kind kind) {
 /* For kinds that are recorded wherever they happen: is this one? *follow: the entry, if there is one. */
 static __always_inline bool is_recorded(enum kind kind, struct follow **follow) {
     *follow = followed();
-    return (*follow && (*follow)->mask & 1ull << kind) || is_everywhere(kind);
+    if (*follow && (*follow)->call)
+        return records(*follow, kind);
+    return (*follow && records(*follow, kind)) || is_everywhere(kind);
 }
 
 /* Whether it has one: what a sleepable program asks first. */
@@ -54,7 +67,7 @@ static __always_inline bool copy_follow(struct follow *to) {
 static __always_inline void fill(struct event *event, enum kind kind, const struct follow *follow) {
     struct task_struct *task = bpf_get_current_task_btf();
     struct task_struct *leader = task->group_leader, *parent = leader->real_parent;
-    __u64 ids = bpf_get_current_uid_gid();
+    const struct cred *cred = task->cred;
     event->kind = kind;
     event->version = EVENT_VERSION;
     event->call_index = follow ? follow->call_index : 0;
@@ -66,10 +79,11 @@ static __always_inline void fill(struct event *event, enum kind kind, const stru
     event->start_ns = leader->start_boottime;
     event->parent_tgid = parent->tgid;
     event->parent_start_ns = parent->group_leader->start_boottime;
-    event->uid = (__u32)ids;
-    event->gid = ids >> 32;
+    event->uid = cred->uid.val;
+    event->gid = cred->gid.val;
     event->text[0] = event->text[1] = 0;
-    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    for (int i = 0; i < sizeof(event->comm); i += sizeof(__u64))
+        *(__u64 *)(event->comm + i) = *(const __u64 *)(task->comm + i);
 }
 
 static __always_inline struct kind_count *count_of(enum kind kind) {

@@ -1,6 +1,6 @@
 """`make bench`: measure, write build/bench/<part>.json, and set the table in docs/benchmarks.md.
 
-python -m qa.bench [PART…]     parts: image boot sandbox monitor clawsh registry inference
+python -m qa.bench [PART…]     parts: image boot sandbox sandbox-image monitor clawsh registry inference
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ SCRIPTS = ("clawsh", "registry", "inference")
 MODULES = {
     "image": image.measure,
     "boot": boot.measure,
-    "sandbox": sandbox.measure,
+    "sandbox": sandbox.beside_the_build,
+    "sandbox-image": sandbox.in_the_image,
     "monitor": monitor.measure,
 }
 PARTS = (*MODULES, *SCRIPTS)
