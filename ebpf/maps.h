@@ -31,6 +31,21 @@ struct {
     __type(value, struct follow);
 } follows SEC(".maps") __weak;
 
+#define CGROUP_PATH_BYTES 128
+#define NAMED_MAX 64
+
+struct cgroup_path {
+    char path[CGROUP_PATH_BYTES]; /* zeros behind it; a longer one never equals a key */
+};
+
+/* Cgroups that the settings name: units' come and go with them. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, NAMED_MAX);
+    __type(key, struct cgroup_path);
+    __type(value, struct follow);
+} named_cgroups SEC(".maps") __weak;
+
 enum { EVERYWHERE = 1, WAKES = 2 };
 
 struct kind_setting {

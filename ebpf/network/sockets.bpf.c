@@ -33,30 +33,27 @@ int BPF_PROG(after_connect, struct file *file, struct __kernel_sockaddr_storage 
     return 0;
 }
 
-SEC("fexit/__sys_bind_socket")
-int BPF_PROG(after_bind, struct socket *socket, struct __kernel_sockaddr_storage *given, int length, int result) {
+static __always_inline __u32 put_own_unix(char *to, struct sock *sk) {
+    struct unix_address *address = READ_AS(struct unix_sock, sk)->addr;
+    return put_unix(to, (const char *)address->name + FAMILY_BYTES, address->len - FAMILY_BYTES);
+}
+
+/* As it is now: with the port that was chosen for port 0. */
+static __always_inline int tell_bind(struct socket *socket, int result) {
     struct follow *follow = followed_for(KIND_BIND);
     struct scratch *scratch = follow && !result ? take_scratch(KIND_BIND, follow) : NULL;
     if (!scratch)
         return 0;
     struct event_bind *bind = (struct event_bind *)scratch->record;
     bind->address = (struct address){};
-    put_given(&bind->address, given);
+    put_own(&bind->address, socket->sk);
     if (bind->address.family == AF_UNIX)
-        bind->event.text[0] = put_unix((char *)(bind + 1), given->__data, length - FAMILY_BYTES);
-    else
-        put_own(&bind->address, socket->sk); /* with the port that was chosen for port 0 */
+        bind->event.text[0] = put_own_unix((char *)(bind + 1), socket->sk);
     emit_scratch(scratch, KIND_BIND, sizeof(*bind));
     return 0;
 }
 
-static __always_inline __u32 put_own_unix(char *to, struct sock *sk) {
-    struct unix_address *address = READ_AS(struct unix_sock, sk)->addr;
-    return put_unix(to, (const char *)address->name + FAMILY_BYTES, address->len - FAMILY_BYTES);
-}
-
-SEC("fexit/__sys_listen_socket")
-int BPF_PROG(after_listen, struct socket *socket, int backlog, int result) {
+static __always_inline int tell_listen(struct socket *socket, int backlog, int result) {
     struct follow *follow = followed_for(KIND_LISTEN);
     struct scratch *scratch = follow && !result ? take_scratch(KIND_LISTEN, follow) : NULL;
     if (!scratch)
@@ -71,6 +68,24 @@ int BPF_PROG(after_listen, struct socket *socket, int backlog, int result) {
     emit_scratch(scratch, KIND_LISTEN, sizeof(*listen));
     return 0;
 }
+
+/* By family, for the common way to them is inlined where it is used: there is nothing to attach to. */
+#define AFTER_BIND(function)                                                                                          \
+    SEC("fexit/" #function)                                                                                           \
+    int BPF_PROG(after_##function, struct socket *socket, void *given, int length, int result) {                      \
+        return tell_bind(socket, result);                                                                             \
+    }
+#define AFTER_LISTEN(function)                                                                                        \
+    SEC("fexit/" #function)                                                                                           \
+    int BPF_PROG(after_##function, struct socket *socket, int backlog, int result) {                                  \
+        return tell_listen(socket, backlog, result);                                                                  \
+    }
+
+AFTER_BIND(inet_bind)
+AFTER_BIND(inet6_bind)
+AFTER_BIND(unix_bind)
+AFTER_LISTEN(inet_listen)
+AFTER_LISTEN(unix_listen)
 
 static __always_inline int tell_accept(struct socket *listener, struct socket *accepted) {
     struct follow *follow = followed_for(KIND_ACCEPT);

@@ -1,12 +1,11 @@
-/* Which cgroups are followed: those below one that is, and each sandbox's leaf, by its name. The kernel side knows
- * them before anything runs in them, and whatever state user space is in.
+/* Which cgroups are followed: each sandbox's leaf, by its name; those that the settings name; all below one that is.
+ * The kernel side knows them before anything runs in them, and whatever state user space is in.
  */
 #include "../emit.h"
 
 #define ISOLATOR "/system.slice/clawos-isolator.service/call-"
 #define DIGITS 16
 #define INDEX_DIGITS 9
-#define NAME_BYTES 128
 #define ALL (~0ull)
 
 static __always_inline int digit_of(char c) {
@@ -42,14 +41,17 @@ static __always_inline bool parse_call(const char *name, struct follow *follow) 
 }
 
 static __always_inline bool is_sandbox(const char *path, struct follow *follow) {
-    static const char format[] = "%s";
-    char name[NAME_BYTES] = {};
-    __u64 arguments[] = {(__u64)path};
-    bpf_snprintf(name, sizeof(name), format, arguments, sizeof(arguments));
     for (int i = 0; i < sizeof(ISOLATOR) - 1; i++)
-        if (name[i] != ISOLATOR[i])
+        if (path[i] != ISOLATOR[i])
             return false;
-    return parse_call(name + sizeof(ISOLATOR) - 1, follow);
+    return parse_call(path + sizeof(ISOLATOR) - 1, follow);
+}
+
+static __always_inline bool is_named(const struct cgroup_path *path, struct follow *follow) {
+    struct follow *named = bpf_map_lookup_elem(&named_cgroups, path);
+    if (named)
+        *follow = *named;
+    return named != NULL;
 }
 
 static __always_inline bool is_below_followed(struct cgroup *cgroup, struct follow *follow) {
@@ -65,8 +67,12 @@ static __always_inline bool is_below_followed(struct cgroup *cgroup, struct foll
 
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(on_cgroup_mkdir, struct cgroup *cgroup, const char *path) {
+    static const char format[] = "%s";
+    struct cgroup_path known = {};
     struct follow follow = {};
-    if (!is_sandbox(path, &follow) && !is_below_followed(cgroup, &follow))
+    __u64 arguments[] = {(__u64)path};
+    bpf_snprintf(known.path, sizeof(known.path), format, arguments, sizeof(arguments));
+    if (!is_sandbox(known.path, &follow) && !is_named(&known, &follow) && !is_below_followed(cgroup, &follow))
         return 0;
     if (!bpf_cgrp_storage_get(&follows, cgroup, &follow, BPF_LOCAL_STORAGE_GET_F_CREATE))
         lose(KIND_LOST);

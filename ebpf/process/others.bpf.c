@@ -31,7 +31,7 @@ int BPF_PROG(after_traceme, struct task_struct *parent, int result) {
     return result ? 0 : tell_trace(parent->tgid, PTRACE_TRACEME);
 }
 
-/* Only for what a process sends, to another. Signal 0 asks whether one is there. */
+/* What processes send, not what the kernel does. Signal 0 only asks whether there is such a process. */
 SEC("fexit/security_task_kill")
 int BPF_PROG(after_kill, struct task_struct *target, void *info, int signal, const void *cred, int result) {
     struct follow *follow = followed_for(KIND_KILL);

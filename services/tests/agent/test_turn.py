@@ -106,6 +106,7 @@ async def test_sandbox_is_asked_for_exactly_what_the_manifest_permits(make_world
         "run_as": "clawos-sandbox",
         "quota": "small",
         "seccomp": "shell",
+        "session": world.client.session,
     }
 
 

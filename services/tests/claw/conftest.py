@@ -19,7 +19,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def services(bus_address: str) -> Iterator[None]:
     """All rooms as `fakes.py` plays them, each as the user that its bus policy wants."""
     processes = []
-    for room in ("agent", "inference", "isolator", "network"):
+    for room in ("agent", "inference", "isolator", "monitor", "network"):
         uid = pwd.getpwnam(f"clawos-{room}").pw_uid
         process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("fakes.py"), bus_address, room, str(uid)],
@@ -46,7 +46,8 @@ def claw(bus_address: str) -> Run:
         # loaded.
         program = (
             "import os, sys;"
-            "from clawos.claw import doctor, main, model, output, sandbox, services, status, tools;"
+            "from clawos.claw import doctor, events, main, model, output, sandbox, services, session;"
+            "from clawos.claw import status, tools, top;"
             f"uid = {uid}; uid and (os.setgroups([]), os.setgid(uid), os.setuid(uid));"
             "raise SystemExit(main.main())"
         )

@@ -70,8 +70,18 @@ class ModelInvalid(ClawError):
     name = "ModelInvalid"
 
 
+class NoSuchSession(ClawError):
+    """No such session."""
+
+    name = "NoSuchSession"
+
+
 class FakeAgent(Interface):
     """`org.clawos.Agent1`, as far as claw asks it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen = [{"session": "f00d", "user": 0, "name": "default", "reason": "reverse-shell: it did"}]
 
     @method
     async def tools(self) -> Str:
@@ -88,6 +98,16 @@ class FakeAgent(Interface):
             raise ArgumentsInvalid(f"{asked['tool']}: data must contain ['path'] properties", "see '/tools'")
         words = [json.dumps(value) for value in asked["args"].values()]
         return json.dumps({"tool": asked["tool"], "argv": ["/usr/bin/cat", *words], "read": ["/etc"]})
+
+    @method
+    async def frozen(self) -> Str:
+        return json.dumps(self._frozen)
+
+    @method
+    async def thaw(self, session: Str) -> None:
+        if session != "f00d":
+            raise NoSuchSession("there is no such session", "see 'claw session list'")
+        self._frozen.clear()
 
     @method
     async def status(self) -> Str:
@@ -182,6 +202,107 @@ class FakeInference(Interface):
         return "c1", fd
 
 
+EVENT = {
+    "time": "2026-11-21T12:00:00.000001Z",
+    "kind": "exec",
+    "call": "0123456789abcdef",
+    "tgid": 77,
+    "comm": "id",
+    "exe": "/usr/bin/id",
+    "path": "/usr/bin/id",
+    "args": ["id", "-u\x1b[31m"],
+}
+ALERT = {
+    "id": "a1",
+    "time": "2026-11-21T12:00:00.000001Z",
+    "rule": "reverse-shell",
+    "severity": "high",
+    "attack": ["T1059.004"],
+    "message": "the tool shell.run became /bin/sh",
+    "call": "0123456789abcdef",
+    "reactions": [{"kind": "kill", "done": True, "error": ""}],
+    "repeats": 2,
+}
+
+
+class FakeMonitor(Interface):
+    """`org.clawos.Monitor1`, as far as claw asks it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = 0
+
+    @method
+    async def recent(self, wanted: Str) -> Str:
+        asked = json.loads(wanted)
+        if "nonsense" in asked.get("kinds", ()):
+            raise FilterInvalid("wanted: kinds: there is no kind 'nonsense'")
+        return json.dumps([] if asked.get("call") == "none" else [EVENT])
+
+    @method
+    async def subscribe(self, wanted: Str) -> Fd:
+        fd, writer = await Writer.open()
+        for line in (EVENT, {"kind": "alert", **ALERT}, {"kind": "lost", "of": "subscriber", "count": 3}):
+            await writer.send_json(line)
+        self._closing = asyncio.get_running_loop().create_task(writer.close())
+        return fd
+
+    @method
+    async def alerts(self, wanted: Str) -> Str:
+        return json.dumps([] if json.loads(wanted)["severity"] == "critical" else [ALERT])
+
+    @method
+    async def rules(self) -> Str:
+        rule = {
+            "id": "reverse-shell",
+            "title": "A",
+            "severity": "high",
+            "attack": ["T1059"],
+            "react": ["log"],
+        }
+        return json.dumps([{**rule, "hits": 3}])
+
+    @method
+    async def reload(self) -> Str:
+        raise RulesInvalid("/etc/clawos/detect.d/x.toml, line 3: no", "correct the file", line=3)
+
+    @method
+    async def metrics(self) -> Str:
+        return "# TYPE clawos_rules gauge\nclawos_rules 3\n"
+
+    @method
+    async def stats(self) -> Str:
+        self._asked += 1
+        usage = {"cpu_s": self._asked / 2, "memory_bytes": 5_000_000}
+        return json.dumps(
+            {
+                "events": 1000 * self._asked,
+                "lost": 0,
+                "ring_used": 0.01,
+                "alerts": 1,
+                "processes": 9,
+                "services": [{"service": "clawos-agent", **usage}],
+                "calls": [{"call": "0123456789abcdef", "tool": "shell.run", **usage}],
+            }
+        )
+
+    @method
+    async def status(self) -> Str:
+        return "{}"
+
+
+class FilterInvalid(ClawError):
+    """No filter."""
+
+    name = "FilterInvalid"
+
+
+class RulesInvalid(ClawError):
+    """No rules."""
+
+    name = "RulesInvalid"
+
+
 class FakeNetwork(Interface):
     @method
     async def status(self) -> Str:
@@ -192,7 +313,13 @@ async def main(address: str, room: str, uid: str) -> None:
     os.setgroups([])
     os.setgid(int(uid))
     os.setuid(int(uid))  # only now: the bus policy lets only this user have the name
-    fakes = {"agent": FakeAgent, "inference": FakeInference, "isolator": FakeIsolator, "network": FakeNetwork}
+    fakes = {
+        "agent": FakeAgent,
+        "inference": FakeInference,
+        "isolator": FakeIsolator,
+        "monitor": FakeMonitor,
+        "network": FakeNetwork,
+    }
     bus = await Bus.connect(address)
     await bus.serve(Room(room).bus_name, Room(room).object_path, fakes[room]())
     print("ready", flush=True)

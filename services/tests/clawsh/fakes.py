@@ -333,7 +333,46 @@ class FakeAgent(Interface):
         return json.dumps({"sessions": 1, "states": {"idle": 1}, "tools": len(TOOLS), "tools_invalid": []})
 
 
+class NoSuchCall(ClawError):
+    """Nothing of that call is known."""
+
+    name = "NoSuchCall"
+
+
+class FakeMonitor(Interface):
+    """`org.clawos.Monitor1`, as far as clawsh asks it."""
+
+    @method
+    async def trace(self, request: Str) -> Str:
+        asked = json.loads(request)
+        if asked["call"] not in ("last", "c0ffee"):
+            raise NoSuchCall(
+                "you have no call 'x', or it was long ago", "the monitor remembers those of late"
+            )
+        libraries = [f"/usr/lib/lib{n}.so" for n in range(30)]
+        return json.dumps(
+            {
+                "call": "c0ffee",
+                "tool": "shell.run",
+                "session": asked.get("session", ""),
+                "user": 0,
+                "began": "2026-11-21T12:00:00.000000Z",
+                "programs": [
+                    {"time": "", "path": "/bin/sh", "args": ["sh", "-c", "cat a\x1b[31m"], "pid": 7}
+                ],
+                "files": {"read": ["/home/u/a", *libraries], "written": ["/home/u/b"], "removed": []},
+                "connections": ["connected to 198.19.255.1 port 8118"],
+                "other": [],
+                "alerts": [{"rule": "r", "severity": "high", "message": "it did"}],
+                "complete": False,
+            }
+        )
+
+
 async def main(address: str, log: str, uid: str) -> None:
+    # Before the user changes: only root, and who bears its name, may have the monitor's.
+    monitor = await Bus.connect(address)
+    await monitor.serve("org.clawos.Monitor1", "/org/clawos/Monitor1", FakeMonitor())
     os.setgroups([])
     os.setgid(int(uid))
     os.setuid(int(uid))  # only now: the bus policy lets only this user have the name

@@ -214,3 +214,25 @@ def test_history_shows_what_was_said(clawsh: Run, log: Log) -> None:
 
 def test_works_without_a_home(clawsh: Run, log: Log) -> None:
     assert clawsh("-c", "!echo hi", HOME="/proc/nowhere").stdout == b"hi\n"
+
+
+def test_a_trace_shows_what_a_call_did(clawsh: Run, log: Log) -> None:
+    shown = clawsh("-c", "/trace").stdout.decode()
+    assert shown.splitlines() == [
+        "shell.run (c0ffee), 2026-11-21T12:00:00.000000Z",
+        "  ran       sh -c cat a\\x1b[31m",
+        "  read      /home/u/a",
+        "  read      30 files of the system",
+        "  wrote     /home/u/b",
+        "  network   connected to 198.19.255.1 port 8118",
+        "  alert     high: it did",
+        "  It did more than is kept.",
+    ]
+    assert clawsh("-c", "/trace last").stdout.decode() == shown
+    assert clawsh("-c", "/trace c0ffee").stdout.decode() == shown
+
+
+def test_a_trace_of_a_call_that_is_not_known(clawsh: Run, log: Log) -> None:
+    failed = clawsh("-c", "/trace beef")
+    assert failed.returncode == 1
+    assert b"you have no call" in failed.stderr

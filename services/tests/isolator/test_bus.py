@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -180,3 +182,85 @@ def test_the_snapshot_is_what_we_serve(isolator: Isolator) -> None:
 
     described = IsolatorInterface(isolator, NoBus()).describe(NAME)  # type: ignore[arg-type] # only described
     assert (ISOLATOR / "system" / f"{NAME}.xml").read_text().strip() == described.strip()
+
+
+async def calls_of(bus: Bus) -> dict[str, dict[str, Any]]:
+    (text,) = await bus.call(NAME, "Calls")
+    return {call["id"]: call for call in json.loads(text)}
+
+
+async def test_whose_calls_run_and_whose_are_over(served: Bus) -> None:
+    session = "0123456789abcdef"
+    call = await run(served, "/usr/bin/sleep", "1009", session=session, home_owner=1000)
+    told = {"id": call.id, "tool": "test.tool", "user": 1000, "session": session, "ended": False}
+    assert (await calls_of(served))[call.id] == told
+    await served.call(NAME, "Cancel", call.id)
+    await finish(call)
+    assert (await calls_of(served))[call.id] == told | {"ended": True}
+    group = await run_group(served, "parallel", "true", "true")
+    for fd in (*group.stdout, *group.stderr):
+        await asyncio.to_thread(read_all, fd)
+    await read_lines(group.result)
+    assert {f"{group.id}-0", f"{group.id}-1"} <= set(await calls_of(served))
+
+
+async def test_calls_that_are_over_are_told_of_for_a_while_only(served: Bus) -> None:
+    for _ in range(40):
+        made = await asyncio.gather(*(run(served, "/bin/true") for _ in range(7)))
+        for call in made:
+            await finish(call)
+    assert len(await calls_of(served)) == 256
+
+
+async def test_anybodys_call_is_ended_with_a_reason(
+    served: Bus, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = await run(served, "/usr/bin/sleep", "1010")
+    monitor = await connect()  # not who began it
+    assert await monitor.call(NAME, "End", call.id, "a rule\nsaid so") == ["true"]
+    result = (await finish(call)).result
+    assert (result["limit"], result["exit_code"]) == ("monitor", None)
+    assert await monitor.call(NAME, "End", call.id, "again") == ["false"]
+    (line,) = [record for record in caplog.records if "ended by the monitor" in record.message]
+    assert line.message == "ended by the monitor: a rule?said so"
+    assert line.__dict__["CLAWOS_CALL"] == call.id
+
+
+async def test_only_the_monitor_ends_anybodys_call(
+    served: Bus, call_as: Callable[..., Awaitable[dict[str, Any]]]
+) -> None:
+    for user, may in (("root", True), ("clawos-monitor", True), ("clawos-agent", False), ("nobody", False)):
+        answer = await call_as(user, NAME, "End", "x", "y")
+        assert ("ok" in answer) == may, (user, answer)
+    for member in (("Status",), ("Plan", spec_text("/usr/bin/true")), ("Cancel", "x")):
+        denied = await call_as("clawos-monitor", NAME, *member)
+        assert denied["error"] == "org.freedesktop.DBus.Error.AccessDenied"
+    assert "ok" in await call_as("clawos-monitor", NAME, "Calls")
+
+
+# Whoever leaves the interface out of a message must not get past a rule that names it.
+_WITHOUT_INTERFACE = """
+import asyncio, os, sys
+from dbus_fast import BusType, Message
+from dbus_fast.aio import MessageBus
+uid, address, name, member = int(sys.argv[1]), *sys.argv[2:]
+os.setgroups([]); os.setgid(uid); os.setuid(uid)
+async def main():
+    bus = await MessageBus(bus_address=address, bus_type=BusType.SYSTEM).connect()
+    path = "/" + name.replace(".", "/")
+    message = Message(destination=name, path=path, member=member, signature="ss", body=["x", "y"])
+    print((await bus.call(message)).error_name)
+asyncio.run(main())
+"""
+
+
+async def test_a_message_without_an_interface_ends_nothing(served: Bus, bus_address: str) -> None:
+    for user, error in (("root", "None"), ("clawos-agent", "org.freedesktop.DBus.Error.AccessDenied")):
+        uid = str(pwd.getpwnam(user).pw_uid)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _WITHOUT_INTERFACE, uid, bus_address, NAME, "End"),
+            env={**os.environ, "PYTHONPATH": str(ISOLATOR.parents[1])},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        stdout, _ = await process.communicate()
+        assert stdout.decode().strip() == error, user

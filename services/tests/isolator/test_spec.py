@@ -170,6 +170,7 @@ hard_fields = {
     "run_as": hard_texts,
     "quota": hard_texts | numbers,
     "seccomp": hard_texts | st.lists(numbers),
+    "session": hard_texts | st.just("0123456789abcdef") | numbers,
     "wall_s": numbers | hard_texts | st.none(),
 }
 
@@ -211,6 +212,7 @@ def test_hard_values_in_every_field(fuzz: dict[str, Any], ascii_only: bool) -> N
     texts = (*spec.argv, *spec.env, *spec.env.values(), *spec.read, *spec.sockets, spec.cwd or "/")
     assert not any("\0" in text for text in texts)
     "".join(texts).encode()
+    assert not spec.session or int(spec.session, 16) >= 0
     assert spec.wall_s is None or 0 < spec.wall_s <= 86400
     assert spec.home_owner is None or 0 <= spec.home_owner < 2**32 - 1
 

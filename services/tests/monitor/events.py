@@ -61,15 +61,17 @@ def x(command: str, *, path: str = "", links: int = 1, **more: Any) -> Event:
     """A program is run."""
     args = shlex.split(command)
     where = path or (args[0] if args and args[0].startswith("/") else f"/usr/bin/{args[0] if args else ''}")
-    return happened("exec", path=where, args=args, args_truncated=False, links=links, inode=1, device=1, **more)
+    return happened(
+        "exec", path=where, args=args, args_truncated=False, links=links, inode=1, device=1, **more
+    )
 
 
 def read(path: str, **more: Any) -> Event:
-    return happened("open", **{"path": path, "flags": 0, "mode": 0o100644, "write": False} | more)
+    return happened("open", path=path, flags=0, mode=0o100644, write=False, **more)
 
 
 def write(path: str, **more: Any) -> Event:
-    return happened("open", **{"path": path, "flags": 0o1101, "mode": 0o100644, "write": True} | more)
+    return happened("open", path=path, flags=0o1101, mode=0o100644, write=True, **more)
 
 
 def connect(address: str, port: int, family: int = 2, **more: Any) -> Event:
@@ -84,9 +86,7 @@ class Rig:
         self.hits: list[tuple[str, Sequence[Event]]] = []
         self.messages: list[str] = []
         tree = Tree(self.sandboxes, lambda _: None, 4096)
-        self.engine = Engine(
-            rules or load([RULES]), tree, self.sandboxes, Baseline(), self._hit
-        )
+        self.engine = Engine(rules or load([RULES]), tree, self.sandboxes, Baseline(), self._hit)
 
     def _hit(self, compiled: Any, hit: Sequence[Event]) -> None:
         self.hits.append((compiled.rule.id, hit))

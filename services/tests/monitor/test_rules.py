@@ -156,7 +156,11 @@ EXAMPLES: dict[str, Pair] = {
     "kernel-module": ([happened("module", name="evil", call=CALL)], [happened("module", name="evil")]),
     "module-by-hand": (
         [happened("module", name="evil", exe="/usr/sbin/insmod")],
-        [happened("module", name="ext4", exe="/usr/lib/systemd/systemd-udevd", parent="/usr/lib/systemd/systemd")],
+        [
+            happened(
+                "module", name="ext4", exe="/usr/lib/systemd/systemd-udevd", parent="/usr/lib/systemd/systemd"
+            )
+        ],
     ),
     "module-tool": ([x("insmod x.ko")], [x("lsmod")]),
     "python-startup": (

@@ -107,7 +107,7 @@ class Alerts:
         if not self._may(rule.id, event.time_ns):
             self.left_out += 1
             return None
-        sandbox = event.process.sandbox if event.process else None
+        sandbox = event.process.sandbox if event.process and event.call else None
         alert = Alert(
             id=secrets.token_hex(6),
             time=utc(event.time_ns, offset_ns),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,8 @@ import msgspec
 
 from clawos.monitor.tree import Process
 
-ADDRESS_KINDS = ("connect", "bind", "accept", "listen")
+_STEP_NS = 10_000_000
+"""A clock that is slewed drifts by less in an hour; one that is set moves further at once."""
 
 
 class Event(msgspec.Struct, gc=False):
@@ -42,9 +42,21 @@ class Event(msgspec.Struct, gc=False):
     process: Process | None = None
 
 
-def boot_offset_ns() -> int:
+class _Offset:
     """What added to a time since boot gives UTC, by the clock as it is set now."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def __init__(self) -> None:
+        self._known_ns = 0
+
+    def __call__(self) -> int:
+        """The same while nobody sets the clock: an event has one time, whoever asks for it when."""
+        now_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if abs(now_ns - self._known_ns) > _STEP_NS:
+            self._known_ns = now_ns
+        return self._known_ns
+
+
+boot_offset_ns = _Offset()
 
 
 def utc(time_ns: int, offset_ns: int) -> str:
@@ -73,14 +85,6 @@ def described(event: Event, offset_ns: int) -> dict[str, Any]:
     }
     if process is not None:
         told |= {"exe": process.exe, "parent": process.parent, "ancestors": process.lineage}
-        if process.sandbox is not None:
+        if event.call and process.sandbox is not None:
             told |= {"session": process.sandbox.session, "tool": process.sandbox.tool}
     return told | event.own
-
-
-def is_local(address: str) -> bool:
-    """Whether an address leads nowhere but to this machine."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return not address

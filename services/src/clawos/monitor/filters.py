@@ -71,7 +71,7 @@ class EventFilter(Record, frozen=True):
 
     def _is_of(self, event: Event) -> bool:
         sandbox = event.process.sandbox if event.process else None
-        if sandbox is None:
+        if sandbox is None or not event.call:
             return False
         return (not self.session or sandbox.session == self.session) and (
             not self.tool or sandbox.tool == self.tool

@@ -17,6 +17,7 @@ from typing import Any
 _LIBRARY = "libbpf.so.1"
 _MAJOR, _MINOR_MIN = 1, 5
 """Debian 13's. Within a major version functions are only added."""
+_ANY = 0  # BPF_ANY: whether there is such an element or not
 _MAP_INFO_WORDS = 2
 """Of struct bpf_map_info: its type, its id."""
 
@@ -51,7 +52,6 @@ _FUNCTIONS: tuple[tuple[str, Any, *tuple[Any, ...]], ...] = (
     ("bpf_object__next_program", c_void_p, c_void_p, c_void_p),
     ("bpf_map__name", c_char_p, c_void_p),
     ("bpf_map__fd", c_int, c_void_p),
-    ("bpf_map__pin", c_int, c_void_p, c_char_p),
     ("bpf_map__is_internal", c_bool, c_void_p),
     ("bpf_map__reuse_fd", c_int, c_void_p, c_int),
     ("bpf_program__name", c_char_p, c_void_p),
@@ -62,44 +62,62 @@ _FUNCTIONS: tuple[tuple[str, Any, *tuple[Any, ...]], ...] = (
     ("bpf_link__pin", c_int, c_void_p, c_char_p),
     ("bpf_link__destroy", c_int, c_void_p),
     ("bpf_map_update_elem", c_int, c_int, c_void_p, c_void_p, ctypes.c_uint64),
+    ("bpf_map_get_next_key", c_int, c_int, c_void_p, c_void_p),
+    ("bpf_map_delete_elem", c_int, c_int, c_void_p),
     ("bpf_obj_get", c_int, c_char_p),
+    ("bpf_obj_pin", c_int, c_int, c_char_p),
     ("bpf_map_get_info_by_fd", c_int, c_int, c_void_p, c_void_p),
     ("bpf_map_freeze", c_int, c_int),
     ("bpf_link__fd", c_int, c_void_p),
 )
 
 
+def _check(step: str, what: str, result: int) -> None:
+    """libbpf's functions say -errno; a few of the older kind -1, and errno."""
+    if result < 0:
+        raise BpfRefused(step, what, -result if result != -1 else ctypes.get_errno() or errno.EIO)
+
+
 @dataclass(frozen=True)
 class Map:
-    """A map of an object that is loaded."""
+    """A map in the kernel; its descriptor is its object's, or for good."""
 
     name: str
-    _handle: int
-    _object: Object
+    fd: int
+    _library: ctypes.CDLL
+
+    @classmethod
+    def pinned(cls, path: Path) -> Map:
+        """Raises BpfRefused."""
+        library = _library()
+        fd = library.bpf_obj_get(bytes(path))
+        _check("open map", str(path), fd)
+        return cls(path.name, fd, library)
 
     def pin(self, path: Path) -> None:
-        self._object.check("pin map", self.name, self._object.call("bpf_map__pin", self._handle, bytes(path)))
+        _check("pin map", self.name, self._library.bpf_obj_pin(self.fd, bytes(path)))
 
     def update(self, key: bytes, value: bytes) -> None:
         """Of an array or hash; of cgroup storage, the key is a descriptor."""
-        fd = self._object.call("bpf_map__fd", self._handle)
-        any_state = 0
-        done = self._object.call("bpf_map_update_elem", fd, key, value, any_state)
-        self._object.check("fill map", self.name, done)
+        _check("fill map", self.name, self._library.bpf_map_update_elem(self.fd, key, value, _ANY))
+
+    def clear(self, key_bytes: int) -> None:
+        """Of a hash."""
+        key = ctypes.create_string_buffer(key_bytes)
+        while not self._library.bpf_map_get_next_key(self.fd, None, key):
+            _check("clear map", self.name, self._library.bpf_map_delete_elem(self.fd, key))
 
     @property
     def id(self) -> int:
         """The kernel's number of it."""
         info, length = (ctypes.c_uint32 * _MAP_INFO_WORDS)(), ctypes.c_uint32(4 * _MAP_INFO_WORDS)
-        fd = self._object.call("bpf_map__fd", self._handle)
-        done = self._object.call("bpf_map_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(length))
-        self._object.check("look at map", self.name, done)
+        done = self._library.bpf_map_get_info_by_fd(self.fd, ctypes.byref(info), ctypes.byref(length))
+        _check("look at map", self.name, done)
         return info[1]
 
     def freeze(self) -> None:
         """No process writes to it any more, whatever descriptor it holds."""
-        fd = self._object.call("bpf_map__fd", self._handle)
-        self._object.check("freeze map", self.name, self._object.call("bpf_map_freeze", fd))
+        _check("freeze map", self.name, self._library.bpf_map_freeze(self.fd))
 
 
 @dataclass(frozen=True)
@@ -119,7 +137,7 @@ class Program:
             raise BpfRefused("attach", self.name, ctypes.get_errno())
         try:
             done = self._object.call("bpf_link__pin", link, bytes(pin))
-            self._object.check("pin link", self.name, done)
+            _check("pin link", self.name, done)
             return os.dup(self._object.call("bpf_link__fd", link))
         finally:
             # Our descriptor of it; the pin, where there is one, keeps it.
@@ -127,9 +145,7 @@ class Program:
 
     def pin(self, path: Path) -> None:
         """Keep the program itself, for others to attach."""
-        self._object.check(
-            "pin program", self.name, self._object.call("bpf_program__pin", self._handle, bytes(path))
-        )
+        _check("pin program", self.name, self._object.call("bpf_program__pin", self._handle, bytes(path)))
 
 
 class Object:
@@ -143,7 +159,7 @@ class Object:
             raise BpfRefused("open", str(path), ctypes.get_errno())
         try:
             prepare(self)
-            self.check("load", str(path), self.call("bpf_object__load", self._handle))
+            _check("load", str(path), self.call("bpf_object__load", self._handle))
         except BaseException:
             self.close()
             raise
@@ -160,7 +176,7 @@ class Object:
     def maps(self) -> dict[str, Map]:
         """Those that the source declares; not libbpf's own, of constants and variables."""
         return {
-            name: Map(name, handle, self)
+            name: Map(name, self.call("bpf_map__fd", handle), self._library)
             for handle in self._each("bpf_object__next_map")
             if not self.call("bpf_map__is_internal", handle)
             for name in [self.call("bpf_map__name", handle).decode()]
@@ -184,9 +200,9 @@ class Object:
             if name not in pinned:
                 continue
             fd = self.call("bpf_obj_get", bytes(pinned[name]))
-            self.check("open map", name, fd)
+            _check("open map", name, fd)
             try:
-                self.check("share map", name, self.call("bpf_map__reuse_fd", handle, fd))
+                _check("share map", name, self.call("bpf_map__reuse_fd", handle, fd))
             finally:
                 os.close(fd)
 
@@ -197,7 +213,3 @@ class Object:
 
     def call(self, name: str, *arguments: object) -> Any:
         return getattr(self._library, name)(*arguments)
-
-    def check(self, step: str, what: str, result: int) -> None:
-        if result < 0:
-            raise BpfRefused(step, what, -result if result != -1 else ctypes.get_errno() or errno.EIO)

@@ -12,8 +12,11 @@ import struct
 import sys
 from pathlib import Path
 
-from clawos.core.errors import ConfigInvalid
+from clawos.core import config
+from clawos.core.errors import ClawError
 from clawos.monitor import protect
+from clawos.monitor.config import ROOM, Config
+from clawos.monitor.follow import follow
 from clawos.monitor.kinds import EVERYWHERE, Kind
 from clawos.monitor.libbpf import BpfRefused, Map, Object
 
@@ -46,7 +49,7 @@ class LoadFailed(Exception):
 def main() -> int:
     try:
         done = load()
-    except (LoadFailed, ConfigInvalid, BpfRefused, OSError, KeyError) as error:
+    except (LoadFailed, BpfRefused, ClawError, OSError) as error:
         print(f"clawos-monitor-load: {error}", file=sys.stderr)
         return 1
     print(f"clawos-monitor-load: {done}")
@@ -55,9 +58,11 @@ def main() -> int:
 
 def load() -> str:
     """Returns what was done. Raises LoadFailed, BpfRefused, OSError."""
+    settings = config.load(ROOM, Config)
     if (PINS / "complete").is_dir():
+        follow(settings.follow, Map.pinned(PINS / "maps/named_cgroups"), Map.pinned(PINS / "maps/follows"))
         return "all is in place already"
-    if "bpf" not in LSM.read_text().split(","):
+    if "bpf" not in LSM.read_text().strip().split(","):
         raise LoadFailed(
             f"the kernel runs without the LSM bpf: {LSM} does not name it; see lsm= of its command line"
         )
@@ -67,6 +72,7 @@ def load() -> str:
     with Object(OBJECTS / "monitor.bpf.o") as monitor:
         maps = monitor.maps()
         _set_kinds(maps["kinds"])
+        follow(settings.follow, maps["named_cgroups"], maps["follows"])
         policy = protect.fill_enforcement(maps)
         with protect.load_xdp(OBJECTS / "xdp.bpf.o", PINS, policy) as xdp:
             ours = [*maps.values(), *xdp.maps().values()]

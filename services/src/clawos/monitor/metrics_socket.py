@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -46,9 +45,8 @@ class MetricsSocket:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a peer that says nothing, or too much, or leaves
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            # Not in good order: a peer that does not read must not keep its place.
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -67,6 +65,8 @@ class MetricsSocket:
         )
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if words[:1] == [b"HEAD"] else body))
         await writer.drain()
+        writer.write_eof()
+        await reader.read()  # until the peer has it all, and leaves
 
 
 def handed_over() -> socket.socket | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,7 +102,7 @@ class Monitor:
         self._lost = dict(self._source.lost())
         for work in (self._pump(), self._tend(), self._ask_isolator()):
             task = asyncio.create_task(work)
-            task.add_done_callback(_report_death)
+            task.add_done_callback(_end_with)
             self._tasks.append(task)
 
     async def close(self) -> None:
@@ -459,6 +461,8 @@ def _by(label: str, pairs: Any) -> Iterator[tuple[dict[str, str], float]]:
     return (({label: name}, value) for name, value in pairs)
 
 
-def _report_death(task: asyncio.Task[None]) -> None:
+def _end_with(task: asyncio.Task[None]) -> None:
+    """A monitor that does only a part of its work is worse than one that systemd starts again."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the monitor's work failed", exc_info=error)
+        log.critical("the monitor's work failed", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

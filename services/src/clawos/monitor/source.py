@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import platform
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 from clawos.monitor.errors import KernelSideMissing
 from clawos.monitor.event import Event
 from clawos.monitor.kinds import Kind
-from clawos.monitor.records import decode
+from clawos.monitor.records import RecordBroken, event_of
 from clawos.monitor.ring import Ring
 
 _BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
@@ -24,6 +25,8 @@ _COUNT = struct.Struct("=5Q")
 """struct kind_count"""
 _MAP_INFO = struct.Struct("=5I")
 """struct bpf_map_info, as far as max_entries: type, id, key_size, value_size, max_entries."""
+
+log = logging.getLogger(__name__)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,6 +83,7 @@ class PinnedRing:
         self._fd = events
         self._size = _max_entries(events)
         self._ring = Ring(events, self._size)
+        self._broken = 0
         self._counts = PerCpuArray(counts, _COUNT.size)
         # The loop cannot watch a map's descriptor itself; an epoll of our own it can.
         self._poll = select.epoll()
@@ -101,7 +105,15 @@ class PinnedRing:
 
     def read(self, limit: int) -> Sequence[Event]:
         self._poll.poll(0)  # what woke us is seen
-        return decode(self._ring.read(limit))
+        events = []
+        for record in self._ring.read(limit):
+            try:
+                events.append(event_of(record))
+            except RecordBroken as error:
+                if not self._broken:
+                    log.error("%s; more such are not told", error)
+                self._broken += 1
+        return events
 
     def lost(self) -> Mapping[str, int]:
         found = {}
@@ -109,6 +121,8 @@ class PinnedRing:
             values = [_COUNT.unpack_from(value) for value in self._counts[kind]]
             if count := sum(lost + limited for _, lost, limited, _, _ in values):
                 found[kind.word] = count
+        if self._broken:
+            found["record"] = self._broken
         return found
 
     def used(self) -> float:

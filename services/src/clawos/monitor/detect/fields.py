@@ -83,12 +83,12 @@ def _lineage(event: Event) -> tuple[str, ...]:
 
 def _tool(event: Event) -> str:
     process = event.process
-    return process.sandbox.tool if process and process.sandbox else ""
+    return process.sandbox.tool if event.call and process and process.sandbox else ""
 
 
 def _session(event: Event) -> str:
     process = event.process
-    return process.sandbox.session if process and process.sandbox else ""
+    return process.sandbox.session if event.call and process and process.sandbox else ""
 
 
 def _who(event: Event) -> str:

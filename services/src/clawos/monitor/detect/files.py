@@ -18,6 +18,7 @@ RULES_MAX = 1024
 _HEAD = re.compile(r"^\s*\[\[\s*rule\s*\]\]")
 _SYNTAX_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _IN_RULE = re.compile(r" - at `\$\.rule\[(\d+)\]\.?([a-z_]*)")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 
 
 def load(directories: Sequence[Path]) -> RuleSet:
@@ -67,7 +68,9 @@ def _parse(file: Path) -> tuple[str, RuleFile]:
         raise RulesInvalid(file, line, what) from None
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         found = _IN_RULE.search(str(error))
-        line = _line_of_key(text, _line_of_rule(text, int(found[1])), found[2]) if found else 1
+        unknown = _UNKNOWN.search(str(error))
+        key = unknown[1] if unknown else found[2] if found else ""
+        line = _line_of_key(text, _line_of_rule(text, int(found[1])) if found else 0, key)
         raise RulesInvalid(file, line, str(error)) from None
 
 
