@@ -56,14 +56,12 @@ class Engine:
             # As RuleSet.candidates has it.
             dispatch = tables.get(kind if kind != "open" or not own["write"] else WRITE)
             if dispatch is not None:
-                asked = dispatch.always
-                if kind in ANCHORED:
-                    path = own["path"]
-                    name = path[path.rfind("/") + 1 :]
-                    head = name if kind == "exec" else path[: path.find("/", 1) + 1]
-                    asked = dispatch.by_head.get(head, asked)
-                    if name in dispatch.by_name:
-                        asked = (*asked, *dispatch.by_name[name])
+                if kind == "exec":
+                    asked = dispatch.of_exec(own["path"], event.comm)
+                elif kind in ANCHORED:
+                    asked = dispatch.of_path(own["path"])
+                else:
+                    asked = dispatch.always
                 for test, compiled, step in asked:
                     if test(event):
                         self._met(compiled, step, event)
