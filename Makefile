@@ -73,10 +73,11 @@ test: check test-vm ## everything that CI runs
 test-vm: build/image/clawos.raw ## the system tests and the escape suite, each on a boot of the image
 	@$(IN_TOOLS) qa/in-vm
 
-test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing
+test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing, half an hour of work
 	@$(IN_TOOLS) python -m qa.compat
 	@$(IN_TOOLS) python -m pytest qa/faults --all
 	@$(IN_TOOLS) qa/fuzz/run 1200
+	@$(IN_TOOLS) env QA_SESSION_S=1800 QA_CPYTHON=all QA_LOAD_S=60 python -m pytest qa/detect/test_quiet.py qa/load
 
 fuzz: setup ## SECONDS=n: fuzz the parser of the isolator's launcher
 	@$(IN_TOOLS) qa/fuzz/run $(SECONDS)

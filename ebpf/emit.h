@@ -54,7 +54,7 @@ static __always_inline bool copy_follow(struct follow *to) {
 static __always_inline void fill(struct event *event, enum kind kind, const struct follow *follow) {
     struct task_struct *task = bpf_get_current_task_btf();
     struct task_struct *leader = task->group_leader, *parent = leader->real_parent;
-    __u64 ids = bpf_get_current_uid_gid();
+    const struct cred *cred = task->cred;
     event->kind = kind;
     event->version = EVENT_VERSION;
     event->call_index = follow ? follow->call_index : 0;
@@ -66,10 +66,11 @@ static __always_inline void fill(struct event *event, enum kind kind, const stru
     event->start_ns = leader->start_boottime;
     event->parent_tgid = parent->tgid;
     event->parent_start_ns = parent->group_leader->start_boottime;
-    event->uid = (__u32)ids;
-    event->gid = ids >> 32;
+    event->uid = cred->uid.val;
+    event->gid = cred->gid.val;
     event->text[0] = event->text[1] = 0;
-    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    for (int i = 0; i < sizeof(event->comm); i += sizeof(__u64))
+        *(__u64 *)(event->comm + i) = *(const __u64 *)(task->comm + i);
 }
 
 static __always_inline struct kind_count *count_of(enum kind kind) {

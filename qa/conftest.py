@@ -1,4 +1,7 @@
-"""One boot of the image, shared by all tests in it (qa/system, qa/escape); each leaves it as it found it."""
+"""One boot of the image, shared by all tests in it (qa/system, qa/escape, qa/detect, qa/load).
+
+Each leaves it as it found it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from qa.detect import share as cpython
 from qa.escape import share
+from qa.load import share as load
 from qa.vm.machine import Channel, Machine, Output, fresh_guest
 
 IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
@@ -22,7 +27,8 @@ IMAGE = Path(os.environ.get("IMAGE") or "build/image/clawos.raw")
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("share")
-    share.make(folder)
+    for part in (share, load, cpython):
+        part.make(folder)
     with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder) as made:
         yield made
 

@@ -1,6 +1,6 @@
 """`make bench`: measure, write build/bench/<part>.json, and set the table in docs/benchmarks.md.
 
-python -m qa.bench [PART…]     parts: image boot sandbox clawsh registry inference
+python -m qa.bench [PART…]     parts: image boot sandbox sandbox-image monitor clawsh registry inference
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-from qa.bench import boot, image, report, sandbox
+from qa.bench import boot, image, monitor, report, sandbox
 
 OUT = Path("build/bench")
 SCRIPTS = ("clawsh", "registry", "inference")
-MODULES = {"image": image.measure, "boot": boot.measure, "sandbox": sandbox.measure}
+MODULES = {
+    "image": image.measure,
+    "boot": boot.measure,
+    "sandbox": sandbox.beside_the_build,
+    "sandbox-image": sandbox.in_the_image,
+    "monitor": monitor.measure,
+}
 PARTS = (*MODULES, *SCRIPTS)
 
 

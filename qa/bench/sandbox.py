@@ -1,7 +1,7 @@
 """Our sandbox against its peers: beside the build, without cgroups; and in the image, with everything.
 
     python -m qa.bench sandbox
-    CLAWOS_BENCH=outside|image python -m qa.bench sandbox     one of the two
+    python -m qa.bench sandbox-image
 
 The measuring is in `peers/`; here it is brought to where it runs.
 """
@@ -27,15 +27,15 @@ GUEST_TIMEOUT_S = 3600
 UNIT = "systemd-run --quiet --pipe --wait --collect -p Delegate=yes -p DelegateSubgroup=supervisor"
 
 
-NOTE = """`outside` is the build machine without cgroups: no arm has limits there. `image` is the guest
-with them. All arms start as root and run the same static program, one after another in rounds whose order
-changes each time; times are from before the start to the end of what was started, in a real-time class
-where `real_time` is True, so that other work on the machine counts less. `claw-launch` is started by a
-small C program, as the peers are; `Launcher class` is the same as the service starts it, in Python.
-`claw-python` runs a file that does nothing from its zygote, the other Python arms `python3 -c pass`.
-`cpu_p50_ms` counts all processes of a call, but not systemd, which does systemd-run's work, nor the
-kernel's threads, which take network namespaces down later. The table of protections is what a program
-inside each arm found; whether there is a memory limit was tried by using twice the quota."""
+NOTE = """`sandbox` is the build machine without cgroups: no arm has limits there. `sandbox-image` is the
+guest with them. All arms start as root and run the same static program, one after another in rounds
+whose order changes each time; times are from before the start to the end of what was started, in a real-
+time class where `real_time` is True, so that other work on the machine counts less. `claw-launch` is
+started by a small C program, as the peers are; `Launcher class` is the same as the service starts it, in
+Python. `claw-python` runs a file that does nothing from its zygote, the other Python arms `python3 -c
+pass`. `cpu_p50_ms` counts all processes of a call, but not systemd, which does systemd-run's work, nor
+the kernel's threads, which take network namespaces down later. The table of protections is what a
+program inside each arm found; whether there is a memory limit was tried by using twice the quota."""
 
 
 def build() -> None:
@@ -51,9 +51,6 @@ def build() -> None:
     (TOOLS / "pass.py").write_text("pass\n")
     compiler = [sys.executable, "-m", "clawos.isolator.seccomp", "compile", "policies/seccomp", str(TOOLS)]
     subprocess.run(compiler, stdout=subprocess.DEVNULL, check=True)
-    rooms = Path("services/src/clawos").glob("*/system/*.sysusers.conf")
-    users = [*Path("rootfs/tree/usr/lib/sysusers.d").glob("*.conf"), *rooms]
-    subprocess.run(["systemd-sysusers", *users], check=True)
 
 
 def peers() -> Path:
@@ -62,7 +59,8 @@ def peers() -> Path:
     )
 
 
-def beside_the_build(found: Path) -> object:
+def beside_the_build() -> dict[str, object]:
+    build()
     command: list[str | Path] = [
         sys.executable,
         "-m",
@@ -70,22 +68,24 @@ def beside_the_build(found: Path) -> object:
         "--tools",
         TOOLS.absolute(),
         "--peers",
-        found,
+        peers(),
     ]
     command += ["--launcher", (TOOLS / "claw-launch").absolute(), "--filters", TOOLS.absolute()]
     command += ["--zygote", (TOOLS / "claw-python.so").absolute()]
     command += ["--policies", Path("policies").absolute()]
     environment = os.environ | {"PYTHONPATH": f"services/src{os.pathsep}."}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+    result: dict[str, object] = json.loads(done.stdout)
+    return {"note": NOTE, **result}
 
 
-def in_the_image(found: Path) -> object:
+def in_the_image() -> dict[str, object]:
     """On a disk of its own the guest gets the peers and the programs; the sandbox is the image's."""
+    build()
     share = Path("build/bench/share")
     shutil.rmtree(share, ignore_errors=True)
     (share / "qa/bench").mkdir(parents=True)
-    shutil.copytree(found, share / "peers", symlinks=True, ignore=shutil.ignore_patterns("share"))
+    shutil.copytree(peers(), share / "peers", symlinks=True, ignore=shutil.ignore_patterns("share"))
     shutil.copytree(TOOLS, share / "tools")
     shutil.copytree(HERE, share / "qa/bench/peers", ignore=shutil.ignore_patterns("__pycache__"))
     for package in ("qa", "qa/bench"):
@@ -101,12 +101,4 @@ def in_the_image(found: Path) -> object:
                 f"bench: the sandbox benchmark failed in the guest: {done.stderr.decode()[-2000:]}"
             )
         result: dict[str, object] = json.loads(done.stdout)
-        return {"accelerator": "kvm" if machine.kvm else "tcg", **result}
-
-
-def measure() -> dict[str, object]:
-    build()
-    found = peers()
-    places = {"outside": beside_the_build, "image": in_the_image}
-    asked = os.environ.get("CLAWOS_BENCH")
-    return {"note": NOTE} | {name: run(found) for name, run in places.items() if asked in (None, name)}
+        return {"note": NOTE, "accelerator": "kvm" if machine.kvm else "tcg", **result}

@@ -1,4 +1,6 @@
-"""In the guest, as root: do each act in a sandbox's cgroup, and tell which events came of it.
+"""In the guest, as root: do each act in a cgroup of which all is recorded, and tell which events came of it.
+
+Not in a sandbox's: the enforcement would stop half of them there.
 
 Prints a JSON object a line: {"act", "expected", "events", "who"}. `expected` are the events that must be
 there, each exactly once, by their kind and those of their fields that tell them from others of the kind.
@@ -22,12 +24,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from clawos.monitor.config import Followed
 from clawos.monitor.event import Event
+from clawos.monitor.follow import follow
+from clawos.monitor.kinds import Kind
+from clawos.monitor.libbpf import Map
 from clawos.monitor.source import PinnedRing
 
 PINS = Path("/sys/fs/bpf/clawos/monitor")
-ISOLATOR = Path("/sys/fs/cgroup/system.slice/clawos-isolator.service")
-CALL = "0123456789abcdef"
+TREE = Path("/sys/fs/cgroup")
+FOLLOWED = "acts-followed"
 WORK = Path("/tmp/acts")
 NOBODY = 65534
 MINOR_BITS = 20
@@ -213,7 +219,7 @@ def open_to_write() -> Expected:
     Path(path("w")).touch(mode=0o600)
     os.close(os.open(path("w"), os.O_RDWR | os.O_APPEND))
     large_file = 0o100000
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | large_file
+    flags = os.O_RDWR | os.O_APPEND | large_file
     return [("open", {"path": path("w"), "write": True, "mode": 0o100600, "flags": flags})]
 
 
@@ -396,14 +402,14 @@ def meet_unix_path() -> Expected:
 
 @act
 def meet_unix_long_path() -> Expected:
-    name = path("s" * (UNIX_PATH_MAX - len(path("/")) - 1))
+    name = path("s" * (UNIX_PATH_MAX - 1 - len(path("x")) + 1))
     return meet_unix(name, name)
 
 
 @act
 def bind_longest_path() -> Expected:
     """No 0 at its end any more."""
-    name = path("s" * (UNIX_PATH_MAX - len(path("/")))).encode()
+    name = path("s" * (UNIX_PATH_MAX - len(path("x")) + 1)).encode()
     address = struct.pack("=H", socket.AF_UNIX) + name
     made = socket.socket(socket.AF_UNIX)
     if libc.bind(made.fileno(), address, len(address)):
@@ -431,7 +437,8 @@ def ask_name() -> Expected:
 
 @act
 def ask_name_connected() -> Expected:
-    asker = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    asker, server = (socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2))
+    server.bind(("::1", 53))
     asker.connect(("::1", 53))
     asker.send(ask("connected.example.org"))
     asker.sendmsg([ask("first.example.org"), b"rest"])
@@ -624,14 +631,19 @@ def in_cgroup(cgroup: Path, does: Act) -> dict[str, Any]:
     return told_us
 
 
+def set_followed(*cgroups: Followed) -> None:
+    maps = PINS.parent / "maps"
+    follow(cgroups, Map.pinned(maps / "named_cgroups"), Map.pinned(maps / "follows"))
+
+
 def main(names: list[str]) -> None:
     source = PinnedRing.open(PINS)
-    outside = Path("/sys/fs/cgroup/acts-outside")
-    leaf = ISOLATOR / f"call-{CALL}"
-    for cgroup in (outside, leaf):
-        cgroup.mkdir(parents=True, exist_ok=True)
+    set_followed(Followed(f"/{FOLLOWED}", tuple(kind.word for kind in Kind)))
+    outside, followed = TREE / "acts-outside", TREE / FOLLOWED
+    for cgroup in (outside, followed):
+        cgroup.mkdir()
     for name in names or ACTS:
-        for cgroup in (leaf, outside):
+        for cgroup in (followed, outside):
             subprocess.run(["rm", "-rf", WORK], check=True)
             WORK.mkdir()
             while source.read(100_000):
@@ -640,11 +652,18 @@ def main(names: list[str]) -> None:
             answer = in_cgroup(cgroup, ACTS[name])
             after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             events = [told(event) for event in source.read(100_000) if event.cgroup == cgroup.stat().st_ino]
-            line = {"act": name, "inside": cgroup == leaf, "before": before, "after": after, "events": events}
+            line = {
+                "act": name,
+                "inside": cgroup == followed,
+                "before": before,
+                "after": after,
+                "events": events,
+            }
             print(json.dumps(answer | line), flush=True)
     print(json.dumps({"lost": dict(source.lost())}))
-    for cgroup in (outside, leaf):
+    for cgroup in (outside, followed):
         cgroup.rmdir()
+    set_followed()
 
 
 if __name__ == "__main__":

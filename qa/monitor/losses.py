@@ -1,10 +1,15 @@
-"""In the guest, as root: more events than are taken, and what becomes of each. Prints one JSON object."""
+"""In the guest, as root: more events than are taken, and what becomes of each. Prints one JSON object.
+
+losses.py COUNT SECONDS  nobody reads for so long; the reader is killed
+losses.py limited        where there is no monitor: load it without its guard, set a limit, unload it
+"""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
+import shutil
 import signal
 import struct
 import sys
@@ -12,9 +17,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
+from clawos.monitor import load, protect
 from clawos.monitor.kinds import Kind
-from clawos.monitor.load import kind_setting
 from clawos.monitor.source import PerCpuArray, PinnedRing, open_pin
 
 PINS = Path("/sys/fs/bpf/clawos/monitor")
@@ -30,8 +36,10 @@ COUNT = struct.Struct("=5Q")
 def leaf() -> Iterator[None]:
     LEAF.mkdir(parents=True)
     FILE.touch()
-    yield
-    LEAF.rmdir()
+    try:
+        yield
+    finally:
+        LEAF.rmdir()
 
 
 def offer(count: int, first: int = 0) -> int:
@@ -95,7 +103,7 @@ def nobody_reads(source: PinnedRing, count: int, wait_s: float) -> dict[str, obj
         "read": found,
         "used": used,
         "by_processor": each,
-        "told": source.lost()["open"],
+        "told": source.lost().get("open", 0),
         "after": opens(source, again),
         "lost_after": total()[1] - last[1],
     }
@@ -133,22 +141,28 @@ def set_limit(kind: Kind, per_second: int, flags: int) -> None:
     os.close(limits)
 
 
-def limited(source: PinnedRing, count: int) -> dict[str, object]:
+def limited(count: int) -> dict[str, object]:
+    """The guard lets nobody change a limit."""
+    with mock.patch.object(protect, "arm"):
+        load.load()
+    source = PinnedRing.open(PINS)
     set_limit(Kind.OPEN, 100, 0)
     try:
         return nobody_reads(source, count, 0)
     finally:
-        set_limit(Kind.OPEN, *kind_setting(Kind.OPEN))
+        source.close()
+        shutil.rmtree(load.PINS)
 
 
-def main(count: int, wait_s: float) -> None:
+def main(what: str, wait_s: str = "0") -> None:
     with leaf():
-        told: dict[str, object] = {"killed": reader_is_killed(3000)}
-        source = PinnedRing.open(PINS)
-        told["stopped"] = nobody_reads(source, count, wait_s)
-        told["limited"] = limited(source, 5000)
+        if what == "limited":
+            told = limited(5000)
+        else:
+            told = {"killed": reader_is_killed(3000)}
+            told["stopped"] = nobody_reads(PinnedRing.open(PINS), int(what), float(wait_s))
     print(json.dumps(told))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -16,13 +16,17 @@ OFFERED = 120_000
 STOPPED_S = 10
 
 
-@pytest.fixture(scope="session")
-def told(root: Run) -> dict[str, Any]:
+def run(root: Run, arguments: str) -> dict[str, Any]:
     program = Path(__file__).with_name("losses.py").read_text()
-    done = root(f"python3 -I - {OFFERED} {STOPPED_S} <<'END OF PROGRAM'\n{program}\nEND OF PROGRAM\n", 900)
+    done = root(f"python3 -I - {arguments} <<'END OF PROGRAM'\n{program}\nEND OF PROGRAM\n", 900)
     assert done.status == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.text)
     return found
+
+
+@pytest.fixture(scope="session")
+def told(root: Run) -> dict[str, Any]:
+    return run(root, f"{OFFERED} {STOPPED_S}")
 
 
 def test_a_stopped_reader_loses_what_the_ring_does_not_hold_and_it_is_counted(told: dict[str, Any]) -> None:
@@ -50,8 +54,8 @@ def test_a_killed_reader_is_followed_by_the_next_without_a_gap(told: dict[str, A
     assert killed["first"] + killed["second"] == killed["offered"]
 
 
-def test_a_kind_over_its_limit_is_kept_back_and_counted(told: dict[str, Any]) -> None:
-    limited = told["limited"]
+def test_a_kind_over_its_limit_is_kept_back_and_counted(unarmed: Run) -> None:
+    limited = run(unarmed, "limited")
     assert limited["limited"] > 0
     assert limited["lost"] == 0
     assert limited["emitted"] + limited["limited"] == limited["offered"]

@@ -97,7 +97,7 @@ def run() -> dict[str, object]:
             maps[entry.map].update(entry.key, entry.value)
         for program in xdp.programs():
             fd = xdp.call("bpf_program__fd", program._handle)
-            counts = xdp.call("bpf_map__fd", maps[program.name.replace("_xdp", "_counts")]._handle)
+            counts = maps[program.name.replace("_xdp", "_counts")].fd
             answers = {}
             for name, (frame, _) in FRAMES[program.name].items():
                 before = packets(counts)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,14 +203,20 @@ class Machine:
 
 @contextmanager
 def fresh_guest(
-    name: str, image: Path, *, harness: bool = True, lockdown: str = "integrity", share: Path | None = None
+    name: str,
+    image: Path,
+    *,
+    harness: bool = True,
+    lockdown: str = "integrity",
+    share: Path | None = None,
+    credentials: Mapping[str, bytes] | None = None,
 ) -> Iterator[Machine]:
     """A guest on a new disk in build/vm/NAME, powered off at the end; one left over is ended first."""
     directory = Path("build/vm", name).absolute()
     Machine(Guest(directory, image)).stop(timeout_s=1)
     shutil.rmtree(directory, ignore_errors=True)
-    credentials = harness_credentials() if harness else {}
-    machine = Machine(Guest(directory, image, credentials, lockdown, share=share))
+    handed_in = (harness_credentials() if harness else {}) | dict(credentials or {})
+    machine = Machine(Guest(directory, image, handed_in, lockdown, share=share))
     machine.start()
     try:
         yield machine

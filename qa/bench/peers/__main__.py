@@ -85,7 +85,7 @@ async def measure(given: argparse.Namespace, scratch: Path) -> dict[str, object]
     settings = {name: str(path) for name, path in paths.items()}
     async with service.installed() if given.image else service.own(scratch, settings) as served:
         say("the bus")
-        result["bus"] = await measures.over_the_bus(served, given.calls)
+        result["bus"] = await measures.over_the_bus(served, given.calls, has_way_out=given.image)
         say("memory")
         result["memory"] = await measures.memory(served, given.memory_calls)
     return result

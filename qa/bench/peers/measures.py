@@ -22,6 +22,7 @@ PYTHON_ARGV = ("/usr/bin/python3", "-c", "pass")
 IN_FLIGHT = (1, 2, 4, 8)
 
 _SETTLE_S = 2.0
+_PAUSE_S = 0.2
 _CLASS = "Launcher class"
 _ZYGOTE_CLASS = "Launcher class, claw-python"
 _PYTHON = "python: "
@@ -36,8 +37,8 @@ class Pythons:
     zygote: Launcher
 
 
-def spec(*argv: str) -> str:
-    return json.dumps({"argv": argv, **TOOL})
+def spec(*argv: str, network: str = "none") -> str:
+    return json.dumps({"argv": argv, "network": network, **TOOL})
 
 
 def protected(place: Place, plan: Plan) -> list[dict[str, object]]:
@@ -161,13 +162,19 @@ async def _in_both_classes(per_s: Callable[[int], Awaitable[float]], *pids: int)
     return {name: round(value, 1) for name, value in found.items()}
 
 
-async def over_the_bus(served: service.Served, calls: int) -> dict[str, object]:
-    """The static payload's one byte shows the isolator's own time, time.now's program that of a real tool."""
+async def over_the_bus(served: service.Served, calls: int, *, has_way_out: bool) -> dict[str, object]:
+    """The static payload's one byte shows the isolator's own time, time.now's program that of a real tool.
+
+    With the way out there is time between two calls, as an agent leaves it: the next link is made in it.
+    """
     with undisturbed(served.pid, served.daemon_pid):
         latency = {
             "payload": await service.latency(served, spec(PAYLOAD, "say"), calls),
             "time_now": await service.latency(served, spec("/usr/bin/date"), calls),
         }
+        for network in ("none", "egress") if has_way_out else ():
+            said = spec(PAYLOAD, "say", network=network)
+            latency[f"payload_apart_{network}"] = await service.latency(served, said, calls, _PAUSE_S)
 
     async def per_s(in_flight: int) -> float:
         return await service.calls_per_s(served, spec(PAYLOAD), in_flight, calls)

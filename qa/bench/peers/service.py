@@ -112,11 +112,12 @@ def _read_all(fd: int) -> bytes:
         return file.readall()
 
 
-async def latency(served: Served, spec: str, calls: int) -> dict[str, dict[str, float]]:
+async def latency(served: Served, spec: str, calls: int, pause_s: float = 0.0) -> dict[str, dict[str, float]]:
     """One call after the other. Reading blocks: nothing else is to be done here meanwhile."""
     stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     taken: dict[str, list[float]] = {"to_reply": [], "to_first_byte": [], "to_result": []}
     for number in range(-5, calls):
+        await asyncio.sleep(pause_s)
         started = time.perf_counter()
         stdout, stderr, result = await _run(served.bus, spec, stdin)
         replied = time.perf_counter()

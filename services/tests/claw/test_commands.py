@@ -115,6 +115,7 @@ def test_a_plan_is_printed_for_people_and_for_programs(claw: Run) -> None:
     assert ["/tmp", "tmpfs", "read", "write,", "16.8", "MB"] in lines
     assert ["memory", "100.7", "MB"] in lines
     assert ["wall", "60", "s"] in lines
+    assert ["disk", "134.2", "MB/s"] in lines
     assert [
         "seccomp",
         "profile",

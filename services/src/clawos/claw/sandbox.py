@@ -209,6 +209,8 @@ def _limit(name: str, value: Any) -> list[str]:
     what, _, unit = name.rpartition("_")
     if unit == "bytes":
         return [what, output.size(value)]
+    if name.endswith("_bytes_s"):
+        return [name.removesuffix("_bytes_s"), f"{output.size(value)}/s"]
     if unit in ("s", "percent"):
         return [what.replace("_", " "), f"{value:g} {'s' if unit == 's' else '%'}"]
     return [name.replace("_", " "), str(value)]

@@ -16,13 +16,17 @@ from clawos.monitor import enforce, fill
 from clawos.monitor.libbpf import Map, Object
 
 POLICY = POLICY_DIR / "enforce.toml"
-WRITABLE = frozenset({"events", "guest_sets"})
-"""Maps that the consumer may open to write: to take from the ring is to write, and it may give a call a set
-that forbids more. All others nobody may, from then on."""
+WRITABLE = {
+    "events": "clawos-monitor",
+    "guest_sets": "clawos-monitor",
+    "follows": "root",
+    "named_cgroups": "root",
+}
+"""Who may open a map to write: to take from the ring is to write; a call may be given a set that forbids
+more; settings say which cgroups are followed beside sandboxes. All others nobody may, from then on."""
 PROGRAMS = {"egress_xdp": "clawos-network", "uplink_xdp": "root"}
 """XDP's programs, and the group that may open each to attach it."""
 
-_CONSUMER = "clawos-monitor"
 _NOBODY = 0xFFFF_FFFF
 _GUARD = struct.Struct("=IIQ")
 
@@ -72,7 +76,7 @@ def hold(links: list[int]) -> bool:
 def arm(guard: Map, guard_maps: Map, ours: Iterable[Map], pins: Path) -> None:
     """From here on only PID 1 changes what the kernel runs of eBPF; nothing disarms it. Raises BpfRefused."""
     for made in ours:
-        user = _consumer() if made.name in WRITABLE else _NOBODY
+        user = _uid(WRITABLE[made.name]) if made.name in WRITABLE else _NOBODY
         guard_maps.update(struct.pack("=I", made.id), struct.pack("=I", user))
     guard_maps.freeze()
     found = pins.stat()
@@ -81,8 +85,8 @@ def arm(guard: Map, guard_maps: Map, ours: Iterable[Map], pins: Path) -> None:
     guard.freeze()
 
 
-def _consumer() -> int:
+def _uid(user: str) -> int:
     try:
-        return pwd.getpwnam(_CONSUMER).pw_uid
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
         return 0
