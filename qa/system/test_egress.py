@@ -295,7 +295,7 @@ def test_sandboxes_do_not_reach_each_other(root: Run) -> None:
 @pytest.fixture
 def restarted(root: Run) -> Iterator[None]:
     yield
-    root(f"systemctl unmask --runtime clawos-network; systemctl reset-failed clawos-network")
+    root("systemctl unmask --runtime clawos-network; systemctl reset-failed clawos-network")
     root("systemctl restart clawos-network")
 
 
@@ -346,7 +346,7 @@ def test_a_full_segment_refuses_by_name(root: Run, fetch: Fetch) -> None:
 
 
 def test_the_pinned_program_sees_every_link(root: Run, fetch: Fetch) -> None:
-    """The monitor's, that lets the way to the proxy pass. How others decide, and what does not fit: tests/network."""
+    """The monitor's, which lets the way to the proxy pass. Others, and what does not fit: tests/network."""
     assert got(fetch(GET))
     shown = json.loads(root(f"{IN_SEGMENT} ip -j link").text)
     programs = {link["xdp"]["prog"]["id"] for link in shown if link["ifname"] != "lo"}
