@@ -1,4 +1,4 @@
-"""What passes a sandbox's link and the machine's uplink: by real packets, and by runs of the programs alone."""
+"""What passes a sandbox's link and the machine's uplink: by real packets, and by runs of the programs."""
 
 from __future__ import annotations
 

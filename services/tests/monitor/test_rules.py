@@ -210,6 +210,10 @@ EXAMPLES: dict[str, Pair] = {
         [setid(0, 1000, exe="/usr/bin/bash")],
     ),
     "unexpected-root": ([setid(1000, 0, exe="/opt/x")], [setid(1000, 0, exe="/usr/bin/sudo")]),
+    "identity-changed": (
+        [setid(0, 1, exe="/usr/bin/python3.13")],
+        [setid(0, 1, exe="/usr/bin/python3.13", parent="/usr/lib/systemd/systemd")],
+    ),
     "system-user-shell": (
         [x("sh -i", uid=33)],
         [x("sh -c x", uid=33, parent="/usr/lib/systemd/systemd-executor")],
@@ -512,3 +516,12 @@ def test_no_word_of_the_rules_is_hidden() -> None:
     for compiled in RULE_SET.rules:
         assert re.fullmatch(r"[^\n]+", compiled.rule.message)
         assert compiled.rule.title[0].isupper() or compiled.rule.title.startswith(("sudo", "netcat"))
+
+
+def test_a_script_is_known_by_its_own_name_too() -> None:
+    """The kernel tells its interpreter's path."""
+    rig = Rig()
+    assert "cluster-client" in rig.feed(
+        x("/bin/sh /opt/kubectl get pods", path="/usr/bin/dash", comm="kubectl")
+    )
+    assert "cluster-client" not in rig.feed(x("/bin/sh /opt/other", path="/usr/bin/dash", comm="other"))

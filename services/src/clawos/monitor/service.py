@@ -385,6 +385,9 @@ class Monitor:
         yield counter(
             "clawos_events_lost_total", "Events that the kernel lost.", _by("kind", source.lost().items())
         )
+        yield counter(
+            "clawos_events_failed_total", "Events passed over for a mistake of ours.", one(engine.failed)
+        )
         yield gauge("clawos_ring_used_ratio", "The part of the ring that is taken.", one(source.used()))
         yield counter(
             "clawos_rule_hits_total",

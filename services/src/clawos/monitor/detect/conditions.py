@@ -121,7 +121,7 @@ def _fits(value: Scalar, kind: Type) -> None:
         Type.FLAG: (bool,),
     }
     if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind is not Type.FLAG):
-        raise ValueError(f"{value!r} is no {kind}")
+        raise ValueError(f"{value!r} is no {Type.TEXT if kind is Type.LIST else kind}")
 
 
 def _equal(value: Scalar, kind: Type) -> Check:
