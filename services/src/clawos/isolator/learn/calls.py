@@ -1,8 +1,8 @@
 """Which of all the calls are a tool's, and how often it made them.
 
 What prepares a sandbox makes calls in its cgroup too. They end with its last filter, the profile, behind
-which nobody loads another one: whatever a thread called before its last seccomp(2) that went through is not the
-tool's. Threads are under their maker's filters.
+which nobody loads another one: whatever a thread called before its last seccomp(2) that went through is not
+the tool's. Threads are under their maker's filters.
 """
 
 from __future__ import annotations
