@@ -19,6 +19,8 @@ import pytest
 from qa.conftest import Call, Ran
 from qa.vm.machine import Output
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 Run = Callable[..., Output]
 
 STAND_IN = Path("services/tests/isolator/stand_in_proxy.py")
