@@ -44,18 +44,19 @@ def test_samples_of_a_kernel_are_understood() -> None:
 
 
 def test_what_no_kernel_writes_is_an_error() -> None:
-    for data, said in (
-        (ENTER[:7], "not of the form"),
-        (ENTER[:-1], "no end"),
-        (bytes(8), "no end"),
-        (struct.pack("<IHH", 9, 0, 8), "not of the form"),
-        (FORK[:4] + struct.pack("<HH", 0, 16) + FORK[8:16], "not of the form"),
-        (sample(ENTER, ENTER[:-8]), "has 96 bytes, not 104"),
-        (sample(EXIT, EXIT + bytes(8)), "has 128 bytes, not 120"),
-        (ENTER[:28] + struct.pack("<H", 444) + ENTER[30:], "of tracepoint 444"),
+    for data in (
+        ENTER[:7],
+        ENTER[:-1],
+        bytes(8),
+        struct.pack("<IHH", 9, 0, 8),
+        sample(FORK, FORK[:-8]),
+        sample(ENTER, ENTER[:-8]),
+        sample(EXIT, EXIT + bytes(8)),
+        ENTER[:28] + struct.pack("<H", 442) + ENTER[30:],
+        EXIT[:28] + struct.pack("<H", 444) + EXIT[30:],
     ):
-        with pytest.raises(Unwatchable, match=said):
-            parsed(data)
+        with pytest.raises(Unwatchable, match="no form known"):
+            parsed(ENTER + data)
 
 
 def sample(like: bytes, body: bytes) -> bytes:
