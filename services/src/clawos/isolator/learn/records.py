@@ -10,13 +10,10 @@ from clawos.isolator.learn.perf import Machine, Tracepoints, Unwatchable
 
 _FORK, _SAMPLE = 7, 9  # PERF_RECORD_*
 _HEADER = struct.Struct("<IHH")
-# pid, tid, time, size of the raw data. That begins with the tracepoint's number, and ends 4 bytes after its
-# last word.
-_START = struct.Struct("<IIQIHHI")
-_CALL, _RESULT, _WORD = struct.Struct("<q6Q"), struct.Struct("<qq"), struct.Struct("<Q")
-_PAD = 4
-_CALL_AT = _HEADER.size + _START.size
-_FORKED = struct.Struct("<IIIIQ")
+# tid, time, the tracepoint's number, then what it tells; cgroup
+_ENTER = struct.Struct("<12xIQ4xH6x q6Q 4xQ")
+_EXIT = "<12xIQ4xH6x qq 4xQ{}QQ"  # behind what it tells: the ABI, registers if there is one
+_FORKED = struct.Struct("<16xIIQ")
 
 Arguments = tuple[int | None, ...]
 
@@ -56,50 +53,42 @@ class Parser:
     def __init__(self, tracepoints: Tracepoints, machine: Machine) -> None:
         self._tracepoints = tracepoints
         known = sorted(register for register in machine.registers if register is not None)
-        self._values = struct.Struct(f"<{len(known)}Q")
+        self._exit = struct.Struct(_EXIT.format(len(known)))
+        self._bare_exit = struct.Struct(_EXIT.format(0))
         self._places = [None if r is None else known.index(r) for r in machine.registers]
 
     def parse(self, data: bytes) -> Iterator[Record]:
         """Of whole records; those that nobody here asks for are left out. Raises Unwatchable."""
-        at = 0
-        try:
-            while at < len(data):
-                kind, _, size = _HEADER.unpack_from(data, at)
-                record = data[at : at + size]
-                if size < _HEADER.size or len(record) < size:
-                    raise Unwatchable(f"the kernel's record of {size} bytes has no end")
-                if kind == _SAMPLE:
-                    yield self._sample(record)
-                elif kind == _FORK:
-                    _, _, tid, parent_tid, time_ns = _FORKED.unpack_from(record, _HEADER.size)
-                    yield Forked(time_ns, tid, parent_tid)
-                at += size
-        except struct.error as error:
-            raise Unwatchable(f"the kernel's record is not of the form known here: {error}") from None
+        at, end = 0, len(data)
+        while at < end:
+            if end - at < _HEADER.size:
+                raise _unknown(data[at:])
+            kind, _, size = _HEADER.unpack_from(data, at)
+            if not _HEADER.size <= size <= end - at:
+                raise _unknown(data[at:])
+            if kind == _SAMPLE:
+                yield self._sample(data, at, size)
+            elif kind == _FORK:
+                if size != _FORKED.size:
+                    raise _unknown(data[at : at + size])
+                tid, parent_tid, time_ns = _FORKED.unpack_from(data, at)
+                yield Forked(time_ns, tid, parent_tid)
+            at += size
 
-    def _sample(self, record: bytes) -> Record:
-        _, tid, time_ns, _, tracepoint, _, _ = _START.unpack_from(record, _HEADER.size)
-        (cgroup_id,) = _WORD.unpack_from(record, len(record) - _WORD.size)
-        if tracepoint == self._tracepoints.enter:
-            self._check(record, _CALL_AT + _CALL.size + _PAD + _WORD.size)
-            number, *arguments = _CALL.unpack_from(record, _CALL_AT)
-            return Began(time_ns, tid, cgroup_id, number, tuple(arguments))
-        if tracepoint != self._tracepoints.exit:
-            raise Unwatchable(f"the kernel's record is of tracepoint {tracepoint}")
-        number, returned = _RESULT.unpack_from(record, _CALL_AT)
-        return Ended(time_ns, tid, cgroup_id, number, self._registers(record), returned)
+    def _sample(self, data: bytes, at: int, size: int) -> Record:
+        if size == _ENTER.size:
+            tid, time_ns, tracepoint, number, *arguments, cgroup_id = _ENTER.unpack_from(data, at)
+            if tracepoint == self._tracepoints.enter:
+                return Began(time_ns, tid, cgroup_id, number, tuple(arguments))
+        elif size in (self._exit.size, self._bare_exit.size):
+            form = self._exit if size == self._exit.size else self._bare_exit
+            tid, time_ns, tracepoint, number, returned, _, *values, cgroup_id = form.unpack_from(data, at)
+            if tracepoint == self._tracepoints.exit:
+                # Who has no registers, as threads of the kernel, has no ABI.
+                told = tuple(None if place is None or not values else values[place] for place in self._places)
+                return Ended(time_ns, tid, cgroup_id, number, told, returned)
+        raise _unknown(data[at : at + size])
 
-    def _registers(self, record: bytes) -> Arguments:
-        """Of a caller, in the order of arguments. Who has none, as threads of the kernel, has no ABI."""
-        at = _CALL_AT + _RESULT.size + _PAD
-        (abi,) = _WORD.unpack_from(record, at)
-        if not abi:
-            self._check(record, at + 2 * _WORD.size)
-            return (None,) * len(self._places)
-        self._check(record, at + 2 * _WORD.size + self._values.size)
-        values = self._values.unpack_from(record, at + _WORD.size)
-        return tuple(None if place is None else values[place] for place in self._places)
 
-    def _check(self, record: bytes, size: int) -> None:
-        if len(record) != size:
-            raise Unwatchable(f"the kernel's record has {len(record)} bytes, not {size}")
+def _unknown(record: bytes) -> Unwatchable:
+    return Unwatchable(f"the kernel's record is of no form known here: {record[:64].hex()}")
