@@ -16,10 +16,21 @@ static __always_inline struct follow *followed(void) {
     return bpf_cgrp_storage_get(&follows, cgroup, NULL, 0);
 }
 
+/* What is recorded of it now. What sets a sandbox up, before its own filter is on, is not the call's doing: of that
+ * only which processes there are. */
+#define LIFE (1ull << KIND_FORK | 1ull << KIND_EXEC | 1ull << KIND_EXIT)
+
+static __always_inline bool records(const struct follow *follow, enum kind kind) {
+    __u64 mask = follow->mask;
+    if (follow->call && bpf_get_current_task_btf()->seccomp.filter_count.counter <= follow->filters)
+        mask &= LIFE;
+    return mask & 1ull << kind;
+}
+
 /* The same where this kind is recorded of it. */
 static __always_inline struct follow *followed_for(enum kind kind) {
     struct follow *follow = followed();
-    return follow && follow->mask & 1ull << kind ? follow : NULL;
+    return follow && records(follow, kind) ? follow : NULL;
 }
 
 static __always_inline bool is_everywhere(enum kind kind) {
@@ -31,7 +42,9 @@ static __always_inline bool is_everywhere(enum kind kind) {
 /* For kinds that are recorded wherever they happen: is this one? *follow: the entry, if there is one. */
 static __always_inline bool is_recorded(enum kind kind, struct follow **follow) {
     *follow = followed();
-    return (*follow && (*follow)->mask & 1ull << kind) || is_everywhere(kind);
+    if (*follow && (*follow)->call)
+        return records(*follow, kind);
+    return (*follow && records(*follow, kind)) || is_everywhere(kind);
 }
 
 /* Whether it has one: what a sleepable program asks first. */

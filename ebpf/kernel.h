@@ -107,6 +107,7 @@ struct seccomp {
 struct task_struct {
     struct seccomp seccomp;
     struct nsproxy *nsproxy;
+    struct fs_struct *fs;
     unsigned int flags;
     int exit_code;
     int pid, tgid;
@@ -164,6 +165,10 @@ struct mount {
 struct path {
     struct vfsmount *mnt;
     struct dentry *dentry;
+};
+
+struct fs_struct {
+    struct path root;
 };
 
 struct file {

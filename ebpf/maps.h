@@ -18,10 +18,8 @@ struct follow {
     __u64 mask; /* 1 << kind */
     __u64 call; /* the sandbox's; 0: none */
     __u32 call_index; /* as in struct event */
-    __u32 policy;     /* the set of enforcement rules; 0: none */
+    __u32 filters;    /* of a sandbox: the seccomp filters of who made it; one more is its own, and its set-up is over */
 };
-
-enum { NO_POLICY, SANDBOX_POLICY };
 
 /* User space fills it by a cgroup's descriptor, the kernel at the making of a sandbox's cgroup. */
 struct {

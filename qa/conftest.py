@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from qa.detect import share as cpython
+from qa.detect.follow import CREDENTIALS
 from qa.escape import share
 from qa.load import share as load
 from qa.vm.machine import Channel, Machine, Output, fresh_guest
@@ -29,7 +30,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("share")
     for part in (share, load, cpython):
         part.make(folder)
-    with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder) as made:
+    with fresh_guest(os.environ.get("GUEST") or "test", IMAGE, share=folder, credentials=CREDENTIALS) as made:
         yield made
 
 
@@ -44,6 +45,26 @@ def channel(machine: Machine) -> Channel:
 def root(channel: Channel) -> Callable[..., Output]:
     """Run a shell command line as root in the guest."""
     return channel.run
+
+
+@contextmanager
+def without_reactions(root: Callable[..., Output]) -> Iterator[None]:
+    """The monitor ends calls at the first bad act: where the fence that stops it is to be seen, it rests.
+
+    What it put into the kernel stays in force.
+    """
+    units = "clawos-monitor.socket clawos-monitor.service"
+    assert root(f"systemctl stop {units}").status == 0
+    try:
+        yield
+    finally:
+        assert root(f"systemctl start {units}").status == 0
+
+
+@pytest.fixture(scope="module")
+def unwatched(root: Callable[..., Output]) -> Iterator[None]:
+    with without_reactions(root):
+        yield
 
 
 @pytest.fixture(scope="session")

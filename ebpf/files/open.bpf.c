@@ -33,9 +33,9 @@ int BPF_PROG(on_open, struct file *file) {
     struct follow *follow = followed();
     if (!follow)
         return 0;
-    if (file->f_mode & FMODE_CREATED && follow->mask & 1ull << KIND_CREATE)
+    if (file->f_mode & FMODE_CREATED && records(follow, KIND_CREATE))
         tell(follow, file, KIND_CREATE);
-    if (follow->mask & 1ull << KIND_OPEN)
+    if (records(follow, KIND_OPEN))
         tell(follow, file, KIND_OPEN);
     return 0;
 }

@@ -128,16 +128,29 @@ int BPF_PROG(guard_setattr, struct mnt_idmap *map, struct dentry *entry, struct 
     return is_ours(entry) ? refuse(ON_PIN, 0) : 0;
 }
 
-/* Is it in the mount namespace that the machine runs in? Elsewhere are copies, whose end takes no pin along. */
-static __always_inline bool is_machines(void) {
-    struct task_struct *task = bpf_get_current_task_btf(), *above = task;
-    for (int i = 0; i < PARENTS_MAX && above->tgid != 1; i++)
-        above = above->real_parent;
-    return above->tgid != 1 || task->nsproxy->mnt_ns->ns.inum == above->nsproxy->mnt_ns->ns.inum;
+/* PID 1, found from the current task upwards. */
+static __always_inline struct task_struct *init_of(struct task_struct *task) {
+    for (int i = 0; i < PARENTS_MAX; i++) {
+        if (task->tgid == 1)
+            return task;
+        task = task->real_parent;
+    }
+    return NULL;
 }
 
-/* Neither the root of its namespace nor one that is made just now, by open_tree(2) or fsmount(2), and is not in place. */
-static __always_inline bool is_on_another(struct vfsmount *mount) {
+/* What the pins lie on, in the mount namespace that the machine runs in: /sys and its root. Elsewhere are copies, whose
+ * end takes no pin along. */
+static __always_inline bool bears_pins(struct vfsmount *mount) {
+    struct task_struct *task = bpf_get_current_task_btf(), *init = init_of(task);
+    if (!init)
+        return true;
+    if (task->nsproxy->mnt_ns->ns.inum != init->nsproxy->mnt_ns->ns.inum)
+        return false;
+    return mount->mnt_sb->s_magic == SYSFS_MAGIC || init->fs->root.mnt == mount;
+}
+
+/* Not one that is made just now, by open_tree(2) or fsmount(2), and is not in place. */
+static __always_inline bool is_in_place(struct vfsmount *mount) {
     struct mount *whole = MOUNT_OF(mount);
     return whole->mnt_parent != whole;
 }
@@ -154,8 +167,7 @@ int BPF_PROG(guard_umount, struct vfsmount *mount, int flags) {
     struct guard *state = armed();
     if (!state)
         return 0;
-    bool bears = mount->mnt_sb->s_magic == SYSFS_MAGIC || !is_on_another(mount);
-    return is_pins(mount, state) || (flags & MNT_DETACH && bears && is_machines()) ? refuse(ON_PIN, 0) : 0;
+    return is_pins(mount, state) || (flags & MNT_DETACH && bears_pins(mount)) ? refuse(ON_PIN, 0) : 0;
 }
 
 SEC("lsm/move_mount")
@@ -163,16 +175,17 @@ int BPF_PROG(guard_move_mount, struct path *from, struct path *to) {
     struct guard *state = armed();
     if (!state)
         return 0;
-    bool bears = is_pins(from->mnt, state) || from->mnt->mnt_sb->s_magic == SYSFS_MAGIC;
-    return bears && is_on_another(from->mnt) && is_machines() ? refuse(ON_PIN, 0) : 0;
+    return (is_pins(from->mnt, state) || bears_pins(from->mnt)) && is_in_place(from->mnt) ? refuse(ON_PIN, 0) : 0;
 }
 
 SEC("lsm/sb_mount")
 int BPF_PROG(guard_mount, const char *device, struct path *path, const char *type, unsigned long flags, void *data) {
     if (!(flags & MS_MOVE))
         return 0;
-    struct guard *state = armed();
-    return state && !is_init() && is_machines() ? refuse(ON_PIN, 0) : 0;
+    struct task_struct *task = bpf_get_current_task_btf(), *init = init_of(task);
+    if (!armed() || is_init())
+        return 0;
+    return !init || task->nsproxy->mnt_ns->ns.inum == init->nsproxy->mnt_ns->ns.inum ? refuse(ON_PIN, 0) : 0;
 }
 
 /* Nobody takes hold of PID 1 to speak in its name. */

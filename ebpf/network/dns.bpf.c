@@ -25,7 +25,7 @@ SEC("lsm.s/socket_sendmsg")
 int BPF_PROG(on_send, struct socket *socket, struct msghdr *message, int size) {
     struct follow follow;
     struct sock *sk = socket->sk;
-    if (!is_followed() || !sk || sk->sk_protocol != IPPROTO_UDP || !copy_follow(&follow) || !(follow.mask & 1ull << KIND_DNS))
+    if (!is_followed() || !sk || sk->sk_protocol != IPPROTO_UDP || !copy_follow(&follow) || !records(&follow, KIND_DNS))
         return 0;
     struct address server = {};
     if (message->msg_name)

@@ -36,7 +36,12 @@ static __always_inline bool parse_call(const char *name, struct follow *follow) 
     } else if (*name) {
         return false;
     }
-    *follow = (struct follow){.mask = ALL, .call = call, .call_index = index, .policy = SANDBOX_POLICY};
+    *follow = (struct follow){
+        .mask = ALL,
+        .call = call,
+        .call_index = index,
+        .filters = bpf_get_current_task_btf()->seccomp.filter_count.counter,
+    };
     return true;
 }
 

@@ -1,12 +1,11 @@
-"""The judge's ways into the guest: a followed cgroup, acts done in it, alerts and counters read."""
+"""The judge's ways into the guest: acts done, alerts and counters read."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,12 @@ import msgspec
 
 from qa.detect.score import LATEST_S, Alert, Verdict, judge
 from qa.detect.table import Act, load
-from qa.load import share
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]
 BUS = "busctl -j call org.clawos.Monitor1 /org/clawos/Monitor1 org.clawos.Monitor1"
 _KEPT = 1000
 """As many alerts as the monitor hands out."""
-CGROUPS = "/sys/fs/cgroup"
-MOUNT = "/mnt"
 
 
 def put(root: Run, path: str, text: str) -> None:
@@ -82,18 +78,6 @@ def counted(root: Run, name: str = "clawos_events_total") -> dict[str, int]:
 def boot_ns(root: Run) -> int:
     """Since boot, as events tell their time."""
     return int(root("python3 -I -c 'import time; print(time.clock_gettime_ns(time.CLOCK_BOOTTIME))'").text)
-
-
-@contextmanager
-def followed_cgroup(root: Run, name: str) -> Iterator[str]:
-    """A cgroup outside of all services of which all is recorded; its path below the root of them all."""
-    assert root(f"mountpoint -q {MOUNT} || mount /dev/disk/by-label/share {MOUNT}").status == 0
-    made = root(f"PYTHONPATH={MOUNT}/{share.PLACE} python3 -B -m qa.load.follow {name}")
-    assert made.status == 0, made.stderr
-    try:
-        yield f"/{name}"
-    finally:
-        root(f"rmdir {CGROUPS}/{name}")
 
 
 def act_is_found(root: Run, parent: str) -> bool:

@@ -14,6 +14,7 @@ The acts of two suites that others wrote to try monitors with, done anew by qa/d
 as root in a followed cgroup of its own, with a check that it took place. An alert finds it if it comes from
 that cgroup within five seconds and names a technique of the act (MITRE ATT&CK), its parent or its child. At
 least 95 % of those that took place are to be found, and none of the controls at the end may bring an alert.
+What a rule only notes, with the severity `info`, is no alert here.
 What is not run has its reason. This page is written by `python -m qa.detect.page`; a test compares the two.
 """
 TITLES = {

@@ -18,7 +18,9 @@ from typing import IO, Any
 CGROUPS = Path("/sys/fs/cgroup")
 FOLDER = Path("/tmp/qa")
 TIMEOUT_S = 60
-BASH = ["/bin/bash", "-eu", "-o", "pipefail", "-c"]
+BASH = ["/bin/bash", "-eu", "-o", "pipefail"]
+SCRIPT = Path("/run/qa-act")
+"""An act is run from this file: on a command line, its words alone would give it away."""
 
 
 def main() -> None:
@@ -60,13 +62,14 @@ def perform(parent: Path, act: dict[str, Any]) -> dict[str, Any]:
 
 def inside(cgroup: Path, script: str, environment: dict[str, str], folder: Path) -> int:
     """Run the act in its cgroup. Returns its exit status."""
+    SCRIPT.write_text(script)
     with (
         (folder / "out").open("wb") as out,
         (folder / "err").open("wb") as err,
         (cgroup / "cgroup.procs").open("wb", buffering=0) as procs,
     ):
         done = subprocess.Popen(
-            [*BASH, script],
+            [*BASH, SCRIPT],
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -92,7 +95,7 @@ def beside(script: str, environment: dict[str, str]) -> str | None:
     # its listeners hold these open: a file, not a pipe that would have to end
     with (FOLDER / "beside").open("w+b") as said:
         done = subprocess.run(
-            [*BASH, script],
+            [*BASH, "-c", script],
             env=environment,
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qa.detect.guest import Run, followed_cgroup, verdicts
+from qa.detect.follow import followed_cgroup
+from qa.detect.guest import Run, verdicts
 from qa.detect.score import Verdict, share, table
 from qa.detect.table import CONTROL, SUITES, load
 

@@ -1,4 +1,4 @@
-"""What the measuring asks of bpf(2) itself: programs held and attached, a map filled, run times told."""
+"""What the measuring asks of bpf(2) itself: programs held and attached, run times told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import struct
 from pathlib import Path
 
 _SYS_BPF = 321
-_MAP_UPDATE = 2
 _PROG_LOAD, _PROG_FD_BY_ID, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 13, 17, 28
 _OBJ_GET, _INFO = 7, 15
 _TYPE_XDP, _ATTACH_XDP = 6, 37
@@ -48,15 +47,6 @@ def runs(program: int) -> tuple[int, int]:
     """How often it ran, and for how many nanoseconds, while kernel.bpf_stats_enabled was set."""
     told = dict(line.split(":\t") for line in Path(f"/proc/self/fdinfo/{program}").read_text().splitlines())
     return int(told["run_cnt"]), int(told["run_time_ns"])
-
-
-def update(map_: int, key: bytes, value: bytes) -> None:
-    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
-    any_state = 0
-    _bpf(
-        _MAP_UPDATE,
-        struct.pack("=IIQQQ", map_, 0, ctypes.addressof(keys), ctypes.addressof(values), any_state),
-    )
 
 
 def load_xdp_pass() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clawos.monitor.kinds import Kind
-from clawos.monitor.source import PerCpuArray, open_pin
+from clawos.monitor.source import Array, open_pin
 
 COUNTS = Path("/sys/fs/bpf/clawos/monitor/counts")
 _COUNT = struct.Struct("=QQQQQ")
@@ -31,7 +31,7 @@ def counts(kind: Kind) -> Counts:
     """Of this kind, on all processors: handed over, lost, over its rate."""
     fd = open_pin(COUNTS)
     try:
-        each = [_COUNT.unpack(value) for value in PerCpuArray(fd, _COUNT.size)[kind]]
+        each = [_COUNT.unpack(value) for value in Array(fd, _COUNT.size)[kind]]
     finally:
         os.close(fd)
     return Counts(*(sum(one[field] for one in each) for field in range(3)))

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from qa.detect.guest import CGROUPS, MOUNT, act_is_found, followed_cgroup, put
+from qa.detect.follow import CGROUPS, followed_cgroup
+from qa.detect.guest import act_is_found, put
 from qa.load import share as load
 from qa.vm.machine import Machine, Output
 
 Run = Callable[..., Output]
 
+MOUNT = "/mnt"
 PLACE = f"{MOUNT}/{load.PLACE}"
 BESIDE = f"{CGROUPS}/init.scope"
 RSS_MAX_MIB = 64
@@ -53,7 +55,8 @@ Offer = Callable[..., Offered]
 
 @pytest.fixture(scope="module")
 def offer(root: Run) -> Iterator[Offer]:
-    with followed_cgroup(root, "qa-load") as followed:
+    assert root(f"mountpoint -q {MOUNT} || mount /dev/disk/by-label/share {MOUNT}").status == 0
+    with followed_cgroup(root, "load") as followed:
 
         def made(act: str, rate: float, amount: float, threads: int = 2, flag: str = "") -> Offered:
             words = f"{flag} {CGROUPS}{followed} {BESIDE} {act} {rate:g} {amount:g} {threads}"

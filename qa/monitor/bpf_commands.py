@@ -1,4 +1,4 @@
-"""Run in the guest, as root: which uses of bpf(2) there are for us. As JSON: name → "ok" or the error's name."""
+"""Run in the guest, as root: what bpf(2) lets us do. As JSON: name → "ok" or the error's name."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     in_cgroup.py ARGUMENTS   as JSON: {"acts": {name: code}, "confined": bool, "set": number, "profile": name}
 
-Prints JSON: {name: [outside, inside, [record, …]]}; an outcome is "ok" or what the act raised. The records are
-those of the verdicts that the act inside left in the ring. Nobody else is to read the ring meanwhile.
+Prints JSON: {name: [outside, inside, [record, …]]}; an outcome is "ok" or what the act raised. The records
+are those of the verdicts that the act inside left in the ring. Nobody else is to read the ring meanwhile.
 """
 
 from __future__ import annotations

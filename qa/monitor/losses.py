@@ -21,7 +21,7 @@ from unittest import mock
 
 from clawos.monitor import load, protect
 from clawos.monitor.kinds import Kind
-from clawos.monitor.source import PerCpuArray, PinnedRing, open_pin
+from clawos.monitor.source import Array, PinnedRing, open_pin
 
 PINS = Path("/sys/fs/bpf/clawos/monitor")
 LEAF = Path("/sys/fs/cgroup/system.slice/clawos-isolator.service/call-fedcba9876543210")
@@ -71,7 +71,7 @@ def drain(source: PinnedRing) -> None:
 def counts() -> list[tuple[int, ...]]:
     """Of `open`, for each processor: emitted, lost, kept back by the limit."""
     fd = open_pin(PINS / "counts")
-    values = PerCpuArray(fd, COUNT.size)[Kind.OPEN]
+    values = Array(fd, COUNT.size)[Kind.OPEN]
     os.close(fd)
     return [COUNT.unpack(value)[:3] for value in values]
 

@@ -97,7 +97,8 @@ def test_pins_and_pid_1_are_out_of_reach(root: Run, name: str) -> None:
 def test_another_bpf_file_system_is_anybodys(root: Run) -> None:
     """Positive control: it is not all unlinking or unmounting that is refused."""
     script = "set -e; mkdir -p /run/test-b; mount -t bpf none /run/test-b"
-    script += "; mkdir /run/test-b/x; chmod 700 /run/test-b/x; mv /run/test-b/x /run/test-b/y; rmdir /run/test-b/y; umount /run/test-b"
+    script += "; mkdir /run/test-b/x; chmod 700 /run/test-b/x"
+    script += "; mv /run/test-b/x /run/test-b/y; rmdir /run/test-b/y; umount /run/test-b"
     script += (
         "; mkdir -p /run/test-c /run/test-d; mount -t tmpfs none /run/test-c; mount --bind /usr /run/test-d"
     )

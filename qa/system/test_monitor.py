@@ -121,7 +121,8 @@ def test_clawsh_traces_the_users_own_call(user: Callable[..., Output]) -> None:
 
 
 def test_events_are_followed(root: Run, call: Call) -> None:
-    root("systemd-run -q -u test-follow sh -c 'claw events --follow --json --kind exec >/run/followed.jsonl'")
+    command = "claw events --follow --json --kind exec >/run/followed.jsonl"
+    root(f"systemd-run -q --unit=test-follow sh -c {shlex.quote(command)}")
     try:
         assert until(
             lambda: claw(root, "top")["processes"] and root("test -e /run/followed.jsonl").status == 0

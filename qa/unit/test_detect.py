@@ -49,6 +49,7 @@ def test_a_technique_is_related_to_its_parent_and_its_parts() -> None:
     [
         (ALERT, ("history",), ()),
         (replace(ALERT, cgroup=8), (), ()),
+        (replace(ALERT, severity="info"), (), ()),
         (replace(ALERT, techniques=("T1003",)), (), ("history",)),
         (replace(ALERT, time_ns=10**9 + int(LATEST_S * 1e9) + 1), (), ("history",)),
     ],

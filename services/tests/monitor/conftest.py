@@ -57,8 +57,13 @@ class FakeSource:
 
 
 class FakeCounters:
-    def xdp(self) -> Mapping[str, int]:
-        return {"passed": 5, "dropped": 2}
+    """`ports.Counters`"""
+
+    def xdp(self) -> Mapping[tuple[str, str], int]:
+        return {("egress", "passed_rule"): 5, ("egress", "dropped_port"): 2}
+
+    def denials(self) -> Mapping[str, int]:
+        return {"path:sandbox:/etc/shadow": 3}
 
 
 @dataclass

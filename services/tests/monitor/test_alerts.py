@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from monitor.events import BEGIN_NS, CALL, RULES, happened, x
 
 from clawos.monitor.alerts import FILE_BYTES_MAX, KEPT_MAX, PER_SECOND, Alert, Alerts
@@ -32,7 +33,7 @@ def test_an_alert_has_words_evidence_and_whom(tmp_path: Path) -> None:
     assert alert is not None
     assert alert.message == f"call {CALL} mines coins: xmrig"
     assert (alert.rule, alert.severity, alert.attack, alert.call) == ("miner", "high", ("T1496.001",), CALL)
-    (evidence,) = alert.evidence
+    (evidence,) = msgspec.json.decode(alert.evidence)
     assert evidence["path"] == "/usr/bin/xmrig"
     assert evidence["kind"] == "exec"
     assert evidence["ancestors"][0] == "/usr/bin/bash"
@@ -102,7 +103,7 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     alerts = Alerts(file)
     alert = raised(alerts)
     assert alert is not None
-    alert.evidence = [{"text": "x" * 100_000}]
+    alert.evidence = msgspec.Raw(msgspec.json.encode([{"text": "x" * 100_000}]))
     for _ in range(100):
         alerts.write(alert)
     assert file.with_suffix(".old").stat().st_size < FILE_BYTES_MAX + 200_000

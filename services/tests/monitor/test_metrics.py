@@ -16,6 +16,7 @@ from monitor.events import x
 from clawos.monitor import cgroups
 from clawos.monitor.metrics import counter, one, text
 from clawos.monitor.metrics_socket import CONNECTIONS_MAX, MetricsSocket
+from clawos.monitor.source import PACKET_COUNTS
 
 DOCS = Path(__file__).parents[3] / "docs" / "monitor"
 _SAMPLE = re.compile(r"^([a-z_]+)(\{([a-z_]+=\"(\\.|[^\"\\])*\",?)*\})? -?[0-9.e+-]+$")
@@ -34,8 +35,16 @@ async def test_every_line_is_of_the_format(world: World) -> None:
         assert line.startswith(("# HELP ", "# TYPE ")) or _SAMPLE.match(line), line
     found = names("\n".join(lines))
     assert {"clawos_events_total", "clawos_events_lost_total", "clawos_xdp_total"} <= found
-    assert 'clawos_xdp_total{counter="dropped"} 2' in lines
+    assert 'clawos_xdp_total{program="egress",counter="dropped_port"} 2' in lines
+    assert 'clawos_denied_total{rule="path:sandbox:/etc/shadow"} 3' in lines
     assert 'clawos_events_lost_total{kind="open"} 2' in lines
+
+
+def test_packets_are_counted_as_the_kernel_side_has_it() -> None:
+    header = (DOCS.parents[1] / "ebpf" / "xdp" / "xdp.h").read_text()
+    body = header.split("enum count {")[1].split("}")[0]
+    names_there = [line.split(",")[0].strip() for line in body.splitlines() if "," in line]
+    assert [name.lower() for name in names_there if name != "COUNTS"] == list(PACKET_COUNTS)
 
 
 def test_labels_are_escaped() -> None:

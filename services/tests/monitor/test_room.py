@@ -23,7 +23,7 @@ from monitor.test_service import until
 from clawos.core.bus import Bus, Interface, Str, method
 from clawos.core.errors import ConfigInvalid, RemoteError
 from clawos.core.parse import from_toml
-from clawos.monitor.config import ROOM, Config
+from clawos.monitor.config import ROOM, Config, Followed
 from clawos.monitor.filters import EventFilter
 from clawos.monitor.interface import MonitorInterface
 from clawos.monitor.peers import AGENT, ISOLATOR, BusAgent, BusIsolator
@@ -217,7 +217,10 @@ def test_shipped_settings_are_the_defaults() -> None:
     shipped = (SYSTEM / "monitor.toml").read_text()
     settings = "\n".join(line[2:] for line in shipped.splitlines() if line.startswith("# ") and " = " in line)
     parsed = tomllib.loads(settings)
-    assert set(parsed) == set(Config.__struct_fields__)
+    # What is followed beside sandboxes stands there as an example.
+    example = {"cgroup": parsed.pop("cgroup"), "kinds": parsed.pop("kinds")}
+    assert msgspec.convert(example, Followed)
+    assert set(parsed) == set(Config.__struct_fields__) - {"follow"}
     paths = {"pins": Path(parsed.pop("pins")), "rules": tuple(map(Path, parsed.pop("rules")))}
     assert msgspec.structs.replace(msgspec.convert(parsed, Config), **paths) == Config()
     assert from_toml(SYSTEM / "monitor.toml", Config) == Config()

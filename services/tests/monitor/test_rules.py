@@ -70,6 +70,11 @@ EXAMPLES: dict[str, Pair] = {
         [x("""python3 -c 'import socket,os,pty;s=socket.socket();os.dup2(s.fileno(),0);pty.spawn("sh")'""")],
         [x("""python3 -c 'import socket; print(socket.gethostname())'""")],
     ),
+    "terminal-spawn": (
+        [x("""python3 -c 'import pty; pty.spawn("/bin/sh")'""")],
+        [x("""python3 -c 'import pty; print(pty.__doc__)'""")],
+    ),
+    "interpreter-shell": ([x("sh -c id", parent="/usr/bin/mawk")], [x("sh -c id", parent="/usr/bin/login")]),
     "reverse-shell": (
         [connect("10.0.0.1", 4443), x("/bin/sh -i")],
         [connect("10.0.0.1", 4443, tgid=1), x("/bin/sh -i", tgid=2)],
@@ -93,7 +98,16 @@ EXAMPLES: dict[str, Pair] = {
         [x("bash -c 'curl -s http://x.example/a | wc -c'")],
     ),
     "transfer-tool": ([x("scp a host:b")], [x("cp a b")]),
-    "package-manager": ([x("apt-get install nmap", call=CALL)], [x("apt-get install nmap")]),
+    "package-manager": ([x("apt-get install nmap", call=CALL)], [x("apt-get-x install nmap")]),
+    "database-spawn": ([x("ls", parent="/usr/bin/mysqld")], [x("mysqld", parent="/usr/bin/mysqld")]),
+    "class-download": (
+        [write("/tmp/x.class", exe="/usr/bin/java")],
+        [write("/tmp/x.class", exe="/usr/bin/javac")],
+    ),
+    "executable-made": (
+        [happened("create", path="/tmp/x", mode=0o100755)],
+        [happened("create", path="/tmp/x", mode=0o040755)],
+    ),
     "compiler-in-sandbox": ([x("gcc a.c", call=CALL)], [x("gcc a.c")]),
     "cluster-client": ([x("kubectl get pods")], [x("kubelog")]),
     "unusual-call": (
@@ -104,6 +118,10 @@ EXAMPLES: dict[str, Pair] = {
     "accounts-read": ([read("/etc/shadow")], [read("/etc/shadow", exe="/usr/bin/passwd")]),
     "accounts-named": ([x("cat /etc/shadow")], [x("cat /etc/shells")]),
     "private-key-read": ([read("/home/u/.ssh/id_ed25519")], [read("/home/u/.ssh/id_ed25519.pub")]),
+    "login-files-read": (
+        [read("/root/.ssh/known_hosts")],
+        [read("/root/.ssh/known_hosts", exe="/usr/bin/ssh")],
+    ),
     "cloud-credentials-read": ([read("/home/u/.aws/credentials")], [read("/home/u/credentials")]),
     "secret-search": ([x("find / -name id_rsa")], [x("find / -name rsa")]),
     "password-search": ([x("grep -r password /etc")], [x("grep -r paper /etc")]),
@@ -138,6 +156,8 @@ EXAMPLES: dict[str, Pair] = {
     "startup-write": ([write("/etc/udev/rules.d/9.rules")], [write("/etc/udev/udev.conf")]),
     "profile-write": ([write("/home/u/.bashrc")], [read("/home/u/.bashrc")]),
     "profile-named": ([x("sh -c 'echo x >> ~/.bashrc'")], [x("sh -c 'echo x >> ~/.notes'")]),
+    "profile-read": ([read("/root/.bashrc")], [read("/root/.bashrc", exe="/usr/bin/bash")]),
+    "service-start": ([x("systemctl start x")], [x("systemctl cat x")]),
     "shell-trap": ([x("sh -c 'trap \"id\" EXIT'")], [x("sh -c 'echo trap'")]),
     "authorized-keys": (
         [write("/root/.ssh/authorized_keys")],
@@ -173,6 +193,12 @@ EXAMPLES: dict[str, Pair] = {
         [write("/home/u/.git/hooks/pre-commit.sample")],
     ),
     "program-write": ([write("/usr/bin/ls")], [write("/usr/lib/python3/x/__pycache__/a.pyc")]),
+    "package-record": ([write("/var/lib/dpkg/status")], [write("/var/lib/dpkg/status", exe="/usr/bin/dpkg")]),
+    "etc-write": ([write("/etc/hosts")], [read("/etc/hosts")]),
+    "root-write": (
+        [happened("create", path="/x", mode=0o100644)],
+        [happened("create", path="/root/a/x", mode=0o100644)],
+    ),
     "settings-write": ([write("/etc/hosts", call=CALL)], [write("/etc/hosts")]),
     # privilege
     "setuid-bit": (
@@ -189,6 +215,14 @@ EXAMPLES: dict[str, Pair] = {
         [setid(0, 1000, exe="/usr/bin/bash")],
     ),
     "unexpected-root": ([setid(1000, 0, exe="/opt/x")], [setid(1000, 0, exe="/usr/bin/sudo")]),
+    "identity-changed": (
+        [setid(0, 1, exe="/usr/bin/python3.13")],
+        [setid(0, 1, exe="/usr/bin/python3.13", parent="/usr/lib/systemd/systemd")],
+    ),
+    "system-user-shell": (
+        [x("sh -i", uid=33)],
+        [x("sh -c x", uid=33, parent="/usr/lib/systemd/systemd-executor")],
+    ),
     "sudo-hole": ([x("sudoedit -s 'aaaa\\'")], [x("sudoedit /etc/hosts")]),
     "sudo-rights": ([x("sudo -l")], [x("sudo ls")]),
     "ptrace-in-sandbox": (
@@ -281,19 +315,28 @@ EXAMPLES: dict[str, Pair] = {
     "log-clearing-named": ([x("truncate -s 0 /var/log/auth.log")], [x("truncate -s 0 /tmp/auth.log")]),
     "history-clearing": (
         [happened("unlink", path="/home/u/.bash_history")],
-        [write("/home/u/.bash_history", exe="/usr/bin/bash")],
+        [happened("rename", path="/home/u/.bash_history", to="/home/u/x", exe="/usr/bin/bash")],
     ),
     "history-clearing-named": ([x("rm /root/.bash_history")], [x("rm /root/bash.txt")]),
     "time-stamps": ([x("touch -t 199901010000 x")], [x("touch x")]),
     "firewall-change": ([x("iptables -F")], [x("iptables -L")]),
     "defence-stop": ([x("systemctl stop auditd")], [x("systemctl status auditd")]),
     "audit-off": ([x("auditctl -e 0")], [x("auditctl -l")]),
+    "record-settings": ([write("/etc/audit/auditd.conf")], [read("/etc/audit/auditd.conf")]),
     "hidden-program": ([x("/home/u/.x")], [x("/home/u/.cargo/bin/x")]),
     "hidden-file": ([x("mkdir /tmp/.x")], [x("mkdir /tmp/x")]),
+    "hidden-made": (
+        [happened("create", path="/tmp/.x", mode=0o100644)],
+        [happened("create", path="/tmp/x", mode=0o100644)],
+    ),
     "false-name": ([x("/tmp/sshd")], [x("/usr/sbin/sshd")]),
+    "kernel-name": (
+        [happened("fork", child_pid=9, child_start_ns=9, comm="kworker/0:9")],
+        [happened("fork", child_pid=9, child_start_ns=9, comm="kworker/0:9", exe="", tgid=31)],
+    ),
     "file-attributes": ([x("chattr +i x")], [x("lsattr x")]),
     "secure-deletion": ([x("shred x")], [x("rm x")]),
-    "file-deletion": ([x("rm x")], [x("rm")]),
+    "file-deletion": ([x("rm x")], [x("find . -print")]),
     "decoding": ([x("base64 -d x")], [x("xxd x")]),
     "packing": ([x("upx x")], [x("unzip x")]),
     "device-file": (
@@ -358,6 +401,10 @@ EXAMPLES: dict[str, Pair] = {
         [connect("10.0.0.1", 443, exe="/usr/bin/python3.13")],
         [connect("127.0.0.1", 443, exe="/usr/bin/python3.13")],
     ),
+    "interpreter-serves": (
+        [happened("listen", family=2, address="0.0.0.0", port=80, backlog=5, exe="/usr/bin/python3.13")],
+        [happened("listen", family=1, address="", port=0, backlog=5, exe="/usr/bin/python3.13")],
+    ),
     "remote-login": ([x("ssh host")], [x("ssh-keygen -l")]),
     "remote-login-port": (
         [connect("10.0.0.1", 443, exe="/usr/bin/ssh")],
@@ -401,6 +448,10 @@ EXAMPLES: dict[str, Pair] = {
     ),
     "power": ([x("systemctl reboot")], [x("systemctl restart x")]),
     "service-stop": ([x("systemctl stop x")], [x("systemctl start x")]),
+    "signal-by-hand": (
+        [happened("kill", target=5, signal=15, exe="/usr/bin/bash")],
+        [happened("kill", target=5, signal=1, exe="/usr/bin/bash")],
+    ),
     "kill-storm": (
         many(25, lambda n, t: happened("kill", target=n, signal=9, time_ns=t)),
         many(25, lambda n, t: happened("kill", target=n, signal=15, time_ns=t)),
@@ -478,3 +529,12 @@ def test_no_word_of_the_rules_is_hidden() -> None:
     for compiled in RULE_SET.rules:
         assert re.fullmatch(r"[^\n]+", compiled.rule.message)
         assert compiled.rule.title[0].isupper() or compiled.rule.title.startswith(("sudo", "netcat"))
+
+
+def test_a_script_is_known_by_its_own_name_too() -> None:
+    """The kernel tells its interpreter's path."""
+    rig = Rig()
+    assert "cluster-client" in rig.feed(
+        x("/bin/sh /opt/kubectl get pods", path="/usr/bin/dash", comm="kubectl")
+    )
+    assert "cluster-client" not in rig.feed(x("/bin/sh /opt/other", path="/usr/bin/dash", comm="other"))

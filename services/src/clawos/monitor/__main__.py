@@ -9,7 +9,10 @@ from pathlib import Path
 from clawos.core import config
 from clawos.core.bus import Bus, Interface
 from clawos.core.main import Service, serve
+from clawos.core.names import POLICY_DIR
+from clawos.monitor import enforce
 from clawos.monitor.config import ROOM, Config
+from clawos.monitor.fill import rule_names
 from clawos.monitor.interface import MonitorInterface
 from clawos.monitor.metrics_socket import MetricsSocket, handed_over
 from clawos.monitor.peers import BusAgent, BusIsolator
@@ -24,7 +27,7 @@ async def build(bus: Bus) -> tuple[Service, Interface]:
     monitor = Monitor(
         settings,
         PinnedRing.open(settings.pins),
-        PinnedCounters(settings.pins),
+        PinnedCounters(settings.pins, rule_names(enforce.load(POLICY_DIR / "enforce.toml"))),
         BusIsolator(bus),
         BusAgent(bus),
         ProcLook(),

@@ -8,7 +8,6 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -54,7 +53,8 @@ class Alert(msgspec.Struct, forbid_unknown_fields=True):
     user: int | None
     tgid: int
     start_ns: int
-    evidence: list[dict[str, Any]]
+    evidence: msgspec.Raw
+    """Events, as JSON: most are never looked at again."""
     reactions: list[Reacted] = msgspec.field(default_factory=list)
     repeats: int = 0
 
@@ -123,7 +123,7 @@ class Alerts:
             user=sandbox.user if sandbox else None,
             tgid=event.tgid,
             start_ns=event.start_ns,
-            evidence=[described(one, offset_ns) for one in hit],
+            evidence=msgspec.Raw(msgspec.json.encode([described(one, offset_ns) for one in hit])),
         )
         self._kept[alert.severity].append(alert)
         self._quiet[key] = alert

@@ -40,7 +40,7 @@ class Config(Record, frozen=True):
     """Beside sandboxes, of which everything is recorded."""
     rules: tuple[Path, ...] = (POLICY_DIR / "detect", Path("/etc/clawos/detect.d"))
     """Directories of rules; a file in a later one wins over one of the same name."""
-    processes_max: Annotated[int, msgspec.Meta(ge=1024, le=131072)] = 16384
+    processes_max: Annotated[int, msgspec.Meta(ge=1024, le=131072)] = 12288
     """In the process tree. One takes about 500 bytes."""
     subscribers_max: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     batch: Annotated[int, msgspec.Meta(ge=64, le=8192)] = 1024

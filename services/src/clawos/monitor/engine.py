@@ -5,6 +5,7 @@ Once for each event, a hundred thousand times in a second: no call, object or co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from clawos.monitor.event import Event
 from clawos.monitor.recent import Recent
 from clawos.monitor.sandboxes import Sandbox, Sandboxes
 from clawos.monitor.tree import LIFE, Tree
+
+log = logging.getLogger(__name__)
 
 OnHit = Callable[[Compiled, Hit], None]
 
@@ -36,6 +39,8 @@ class Engine:
         self.recent = Recent()
         self.counts: dict[str, int] = dict.fromkeys(OWN, 0)
         self.hits: dict[str, int] = {}
+        self.failed = 0
+        """Events that we made a mistake with."""
         self.takers: set[Taker] = set()
         self._sandboxes = sandboxes
         self._on_hit = on_hit
@@ -45,34 +50,41 @@ class Engine:
         tree, counts, tables, baseline = self.tree, self.counts, self.rules.tables, self.baseline
         processes, keep, takers = tree.processes, self.recent.add, self.takers
         for event in events:
-            kind, call, own = event.kind, event.call, event.own
-            counts[kind] += 1
-            process = processes.get((event.tgid, event.start_ns))
-            if process is None or (call and (process.sandbox is None or process.sandbox.id != call)):
-                process = tree.of(event)
-            event.process = process
-            if kind in LIFE:
-                LIFE[kind](tree, event, process)
-            # As RuleSet.candidates has it.
-            dispatch = tables.get(kind if kind != "open" or not own["write"] else WRITE)
-            if dispatch is not None:
-                asked = dispatch.always
-                if kind in ANCHORED:
-                    path = own["path"]
-                    name = path[path.rfind("/") + 1 :]
-                    head = name if kind == "exec" else path[: path.find("/", 1) + 1]
-                    asked = dispatch.by_head.get(head, asked)
-                    if name in dispatch.by_name:
-                        asked = (*asked, *dispatch.by_name[name])
-                for test, compiled, step in asked:
-                    if test(event):
-                        self._met(compiled, step, event)
-            keep(event)
-            if call and kind in FEATURES and baseline.saw(event):
-                self._judge(event)
-            if takers:
-                for taker in tuple(takers):
-                    taker.take(event)
+            try:
+                kind, call, own = event.kind, event.call, event.own
+                counts[kind] += 1
+                process = processes.get((event.tgid, event.start_ns))
+                if process is None or (call and (process.sandbox is None or process.sandbox.id != call)):
+                    process = tree.of(event)
+                event.process = process
+                if kind in LIFE:
+                    LIFE[kind](tree, event, process)
+                # As RuleSet.candidates has it.
+                dispatch = tables.get(kind if kind != "open" or not own["write"] else WRITE)
+                if dispatch is not None:
+                    if kind == "exec":
+                        asked = dispatch.of_exec(own["path"], event.comm)
+                    elif kind in ANCHORED:
+                        asked = dispatch.of_path(own["path"])
+                    else:
+                        asked = dispatch.always
+                    for test, compiled, step in asked:
+                        if test(event):
+                            self._met(compiled, step, event)
+                keep(event)
+                if call and kind in FEATURES and baseline.saw(event):
+                    self._judge(event)
+                if takers:
+                    for taker in tuple(takers):
+                        taker.take(event)
+            except Exception:
+                self._failed(event)
+
+    def _failed(self, event: Event) -> None:
+        """A mistake of ours must not end the watch: the event is passed over, and said to be."""
+        if not self.failed:
+            log.exception("an event of the kind %s was passed over; more are only counted", event.kind)
+        self.failed += 1
 
     def _met(self, compiled: Compiled, step: int, event: Event) -> None:
         hit = compiled.matcher.take(step, event)

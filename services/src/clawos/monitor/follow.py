@@ -13,7 +13,7 @@ from clawos.monitor.libbpf import Map
 
 _TREE = Path("/sys/fs/cgroup")
 _FOLLOW = struct.Struct("=QQII")
-"""struct follow: the mask of kinds; no call, no set of rules."""
+"""struct follow: the mask of kinds; no call, no set-up."""
 _KEY_BYTES = CGROUP_BYTES + 1
 
 

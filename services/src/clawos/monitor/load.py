@@ -71,7 +71,6 @@ def load() -> str:
         _make_folder(PINS / folder, group)
     with Object(OBJECTS / "monitor.bpf.o") as monitor:
         maps = monitor.maps()
-        _set_kinds(maps["kinds"])
         follow(settings.follow, maps["named_cgroups"], maps["follows"])
         policy = protect.fill_enforcement(maps)
         with protect.load_xdp(OBJECTS / "xdp.bpf.o", PINS, policy) as xdp:
@@ -81,9 +80,11 @@ def load() -> str:
             programs = monitor.programs()
             links = [program.attach(PINS / "links" / program.name) for program in programs]
             protect.hold(links)
+            protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
+            # From here on there are records: none of what we did ourselves.
+            _set_kinds(maps["kinds"])
             # Says to a later start that nothing is missing.
             (PINS / "complete").mkdir(0o700)
-            protect.arm(maps["guard"], maps["guard_maps"], ours, PINS)
             return f"{len(programs)} programs are attached, {len(xdp.programs())} of XDP wait for their links"
 
 

@@ -35,10 +35,14 @@ class Source(Protocol):
 
 
 class Counters(Protocol):
-    """What the XDP programs count."""
+    """What the kernel side counts beside events."""
 
-    def xdp(self) -> Mapping[str, int]:
-        """By the counter's name; empty where no program is loaded."""
+    def xdp(self) -> Mapping[tuple[str, str], int]:
+        """Packets, by the XDP program and what became of them."""
+        ...
+
+    def denials(self) -> Mapping[str, int]:
+        """How often each rule of policies/enforce.toml said no."""
         ...
 
 

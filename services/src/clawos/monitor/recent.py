@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 from clawos.monitor.event import Event
 
-CALLS_MAX = 32
-PER_CALL_MAX = 256
+CALLS_MAX = 24
+PER_CALL_MAX = 192
 """Of opened files, and as many of everything else."""
-OUTSIDE_MAX = 2048
+OUTSIDE_MAX = 1536
 _FILES = frozenset({"open", "create", "unlink", "rename", "chmod", "fork", "exit", "mprotect"})
 """What comes in floods."""
 

@@ -4,6 +4,7 @@ ask. Knows no bus and no kernel."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -38,6 +39,8 @@ from clawos.monitor.tree import Tree
 
 log = logging.getLogger(__name__)
 
+_IDLE_MAX = 5
+"""Times idle_s: then we look for events as seldom as we ever do."""
 _TEND_S = 1.0
 _SAVE_S = 60.0
 _ASK_S = 0.05
@@ -237,36 +240,37 @@ class Monitor:
     # Events
 
     async def _pump(self) -> None:
-        """Take what the ring has. A reader of the loop would wake us for each event; we look again after a
-        moment instead, in which more of them come together."""
+        """Take what the ring has. Events that come in floods wake nobody: we look for them, the more seldom
+        the longer there were none."""
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_reader(self._source.fileno(), ready.set)
+        wait_s = self._config.idle_s
         try:
             while True:
-                if self._take():
+                taken = self._take()
+                if taken >= self._config.batch:
                     await asyncio.sleep(0)  # whatever else there is has its turn
                     continue
+                wait_s = self._config.idle_s if taken else min(wait_s * 2, _IDLE_MAX * self._config.idle_s)
                 ready.clear()
-                try:
-                    async with asyncio.timeout(self._config.idle_s):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
                         await ready.wait()
-                except TimeoutError:
-                    continue
         finally:
             loop.remove_reader(self._source.fileno())
 
-    def _take(self) -> bool:
-        """One batch. Returns whether there may be more."""
+    def _take(self) -> int:
+        """One batch. Returns how many there were."""
         events = self._source.read(self._config.batch)
         if events:
             self._engine.feed(events)
             if self._sandboxes.untold:
                 self._ask.set()
-        return len(events) >= self._config.batch
+        return len(events)
 
     def _drain(self) -> None:
-        while self._take():
+        while self._take() >= self._config.batch:
             pass
 
     def _hit(self, compiled: Compiled, hit: Hit) -> None:
@@ -381,6 +385,9 @@ class Monitor:
         yield counter(
             "clawos_events_lost_total", "Events that the kernel lost.", _by("kind", source.lost().items())
         )
+        yield counter(
+            "clawos_events_failed_total", "Events passed over for a mistake of ours.", one(engine.failed)
+        )
         yield gauge("clawos_ring_used_ratio", "The part of the ring that is taken.", one(source.used()))
         yield counter(
             "clawos_rule_hits_total",
@@ -425,7 +432,17 @@ class Monitor:
         )
         yield from self._usage()
         yield counter(
-            "clawos_xdp_total", "What the XDP programs count.", _by("counter", self._counters.xdp().items())
+            "clawos_xdp_total",
+            "Packets at the XDP programs, by what became of them.",
+            (
+                ({"program": program, "counter": what}, packets)
+                for (program, what), packets in self._counters.xdp().items()
+            ),
+        )
+        yield counter(
+            "clawos_denied_total",
+            "How often a rule of the enforcement said no.",
+            _by("rule", self._counters.denials().items()),
         )
         yield from of_this_process()
 

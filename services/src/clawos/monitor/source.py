@@ -23,6 +23,21 @@ _LOOKUP, _OBJ_GET, _INFO = 1, 7, 15
 _READ_ONLY = 1 << 3  # BPF_F_RDONLY
 _COUNT = struct.Struct("=5Q")
 """struct kind_count"""
+_PACKETS = struct.Struct("=QQ")
+"""struct packets: how many, and their bytes."""
+_HITS = struct.Struct("=Q")
+PACKET_COUNTS = (
+    *("passed_arp", "passed_rule", "passed_icmp", "passed_reply", "passed_fragment"),
+    *(
+        "dropped_malformed",
+        "dropped_type",
+        "dropped_protocol",
+        "dropped_fragment",
+        "dropped_port",
+        "dropped_rate",
+    ),
+)
+"""enum count of ebpf/xdp/xdp.h"""
 _MAP_INFO = struct.Struct("=5I")
 """struct bpf_map_info, as far as max_entries: type, id, key_size, value_size, max_entries."""
 
@@ -53,16 +68,16 @@ def _max_entries(fd: int) -> int:
     return int(_MAP_INFO.unpack(info.raw)[4])
 
 
-class PerCpuArray:
-    """An array of which each processor has its own."""
+class Array:
+    """An array in the kernel; most often each processor has its own."""
 
-    def __init__(self, fd: int, value_bytes: int) -> None:
+    def __init__(self, fd: int, value_bytes: int, *, per_cpu: bool = True) -> None:
         self._fd = fd
         self._value_bytes = value_bytes + 7 & ~7
-        self._buffer = ctypes.create_string_buffer(self._value_bytes * _processors())
+        self._buffer = ctypes.create_string_buffer(self._value_bytes * (_processors() if per_cpu else 1))
 
     def __getitem__(self, index: int) -> list[bytes]:
-        """The values of all processors. Raises OSError."""
+        """The values of all processors, or the only one. Raises OSError."""
         key = ctypes.c_uint32(index)
         address, buffer = ctypes.addressof(key), ctypes.addressof(self._buffer)
         _bpf(_LOOKUP, struct.pack("<IIQQQ", self._fd, 0, address, buffer, 0))
@@ -84,7 +99,7 @@ class PinnedRing:
         self._size = _max_entries(events)
         self._ring = Ring(events, self._size)
         self._broken = 0
-        self._counts = PerCpuArray(counts, _COUNT.size)
+        self._counts = Array(counts, _COUNT.size)
         # The loop cannot watch a map's descriptor itself; an epoll of our own it can.
         self._poll = select.epoll()
         self._poll.register(events, select.EPOLLIN | select.EPOLLET)
@@ -135,10 +150,35 @@ class PinnedRing:
 
 
 class PinnedCounters:
-    """`ports.Counters`."""
+    """`ports.Counters`. A map that is not there counts nothing: no such program is loaded."""
 
-    def __init__(self, pins: Path) -> None:
-        self._pins = pins
+    def __init__(self, pins: Path, rules: Mapping[int, str]) -> None:
+        """`rules`: what the rules of the enforcement are called, by their numbers."""
+        self._xdp = {
+            name: made
+            for name in ("egress", "uplink")
+            if (made := _opened(pins / f"{name}_counts", _PACKETS.size)) is not None
+        }
+        self._hits = _opened(pins / "enforce_hits", _HITS.size, per_cpu=False)
+        self._rules = rules
 
-    def xdp(self) -> Mapping[str, int]:
-        return {}
+    def xdp(self) -> Mapping[tuple[str, str], int]:
+        return {
+            (program, what): sum(_PACKETS.unpack(value)[0] for value in made[index])
+            for program, made in self._xdp.items()
+            for index, what in enumerate(PACKET_COUNTS)
+        }
+
+    def denials(self) -> Mapping[str, int]:
+        hits = self._hits
+        if hits is None:
+            return {}
+        found = {name: int(_HITS.unpack(hits[number][0])[0]) for number, name in self._rules.items()}
+        return {name: count for name, count in found.items() if count}
+
+
+def _opened(path: Path, value_bytes: int, *, per_cpu: bool = True) -> Array | None:
+    try:
+        return Array(open_pin(path), value_bytes, per_cpu=per_cpu)
+    except FileNotFoundError:
+        return None

@@ -131,7 +131,16 @@ _OF_PATH: Mapping[str, tuple[Type, Getter]] = {
     "program": (_T, _Once(lambda event: base(event.own.get("path") or ""))),
     "directory": (_T, lambda event: (event.own.get("path") or "").rpartition("/")[0] or "/"),
 }
+
+
+def _programs(event: Event) -> tuple[str, ...]:
+    """A script bears its interpreter's path and its own name; so does what was started by a link."""
+    program, name = base(event.own.get("path") or ""), event.comm
+    return (program,) if program.startswith(name) else (program, name)
+
+
 _OF_EXEC: Mapping[str, tuple[Type, Getter]] = {
+    "program": (_L, _Once(_programs)),
     "command": (_T, _Once(lambda event: " ".join(event.own.get("args") or ()))),
     "argc": (_N, lambda event: len(event.own.get("args") or ())),
 }

@@ -140,6 +140,8 @@ class Steps:
     def take(self, step: int, event: Event) -> Hit | None:
         key = self._keys[step](event)
         done = self._waiting.get(key, ())
+        if done and done[-1] is event:
+            return None  # one event is one step
         if done and event.time_ns - done[0].time_ns > self._within_ns:
             del self._waiting[key]
             done = ()

@@ -45,13 +45,30 @@ Table = tuple[tuple[Test, Compiled, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class Dispatch:
-    """What is asked of events of one kind. `always` is part of each table of `by_head`."""
+    """What is asked of events of one kind: all three, as far as they have something for it."""
 
     always: Table
     by_head: Mapping[str, Table]
-    """By the first directory of the path, of exec by the program's name."""
+    """By the first directory of the path."""
     by_name: Mapping[str, Table]
-    """By the last part of the path, beside the above."""
+    """By the last part of the path; of exec by the program's name, too."""
+
+    def of_path(self, path: str) -> Table:
+        """Of what has a path."""
+        found = self.always
+        head = self.by_head.get(path[: path.find("/", 1) + 1])
+        if head is not None:
+            found = (*head, *found)
+        name = self.by_name.get(path[path.rfind("/") + 1 :])
+        return found if name is None else (*name, *found)
+
+    def of_exec(self, path: str, comm: str) -> Table:
+        """Of a program that may be a script, or was started by a link: then it has two names."""
+        program = path[path.rfind("/") + 1 :]
+        found = self.by_name.get(program)
+        if not program.startswith(comm) and (other := self.by_name.get(comm)) is not None:
+            found = other if found is None else tuple(dict.fromkeys((*found, *other)))
+        return self.always if found is None else (*found, *self.always)
 
 
 class RuleSet:
@@ -72,9 +89,9 @@ class RuleSet:
             return ()
         if event.kind not in ANCHORED:
             return dispatch.always
-        path = event.own["path"]
-        found = dispatch.by_head.get(head_of(event.kind, path), dispatch.always)
-        return (*found, *dispatch.by_name.get(name_of(path), ()))
+        if event.kind == "exec":
+            return dispatch.of_exec(event.own["path"], event.comm)
+        return dispatch.of_path(event.own["path"])
 
     def hits(self, event: Event) -> Iterable[tuple[Compiled, Hit]]:
         for test, compiled, step in self.candidates(event):
@@ -95,8 +112,8 @@ def name_of(path: str) -> str:
     return path[path.rfind("/") + 1 :]
 
 
-def head_of(kind: str, path: str) -> str:
-    return name_of(path) if kind == "exec" else path[: path.find("/", 1) + 1]
+def head_of(path: str) -> str:
+    return path[: path.find("/", 1) + 1]
 
 
 def compile_rule(rule: Rule, lists: Lists) -> Compiled:
@@ -182,15 +199,11 @@ def _dispatch(kind: str, rules: Sequence[Compiled]) -> Dispatch | None:
         return None
     # Later steps first: one event that is two steps of a rule is not both at once.
     entries.sort(key=lambda entry: -entry[1][2])
-
-    def table(head: str | None) -> Table:
-        return tuple(e for found, e in entries if found is None or (head is not None and head in found.heads))
-
     heads = frozenset[str]().union(*(found.heads for found, _ in entries if found))
     names = frozenset[str]().union(*(found.names for found, _ in entries if found))
     return Dispatch(
-        table(None),
-        {head: table(head) for head in heads},
+        tuple(e for found, e in entries if found is None),
+        {head: tuple(e for found, e in entries if found and head in found.heads) for head in heads},
         {name: tuple(e for found, e in entries if found and name in found.names) for name in names},
     )
 
@@ -227,17 +240,19 @@ def _anchors(kind: str, pattern: Pattern) -> _Anchors | None:
 def _anchors_of(kind: str, table: Mapping[str, Value]) -> _Anchors | None:
     if kind == "exec" and "program" in table:
         exact = _exact(table["program"])
-        return None if exact is None else _Anchors(heads=exact)
+        return None if exact is None else _Anchors(names=exact)
     value = next((table[name] for name in ("path", "changed", "cleared") if name in table), None)
     if value is None:
         return None
     if (exact := _exact(value)) is not None:
-        return _Anchors(heads=frozenset(head_of(kind, path) for path in exact))
+        if kind == "exec":
+            return _Anchors(names=frozenset(map(name_of, exact)))
+        return _Anchors(heads=frozenset(map(head_of, exact)))
     if kind == "exec" or not isinstance(value, Condition):
         return None
     if (beginnings := texts(value.prefix)) or (beginnings := tuple(map(_literal, texts(value.glob)))):
         # A prefix that is not a whole directory may be the beginning of several.
-        heads = frozenset(head_of(kind, beginning) for beginning in beginnings)
+        heads = frozenset(map(head_of, beginnings))
         return None if "" in heads else _Anchors(heads=heads)
     ends = texts(value.suffix)
     if ends and all("/" in end for end in ends):
