@@ -190,8 +190,12 @@ class Bus:
             raise Unavailable(f"the bus name {name} is taken", f"stop the other {name} first")
 
     def emit(self, signal: str, text: str) -> None:
-        """Send a signal of the served interface to whoever listens, as far as the bus policy lets him."""
-        assert self._served is not None
+        """Send a signal of the served interface to whoever listens, as far as the bus policy lets him.
+
+        Before `serve` there is nobody of that name to listen to, and nothing is sent.
+        """
+        if self._served is None:
+            return
         path, name, interface = self._served
         assert signal in interface.signals
         # What becomes of it is the bus's affair: a connection that is lost ends the service anyway.
