@@ -117,7 +117,9 @@ def test_clawsh_traces_the_users_own_call(user: Callable[..., Output]) -> None:
 
     assert until(lambda: "/etc/os-release" in shown()), shown()
     assert "shell.run" in shown()
-    assert "/etc/os-release" in user("-c", "/trace").text, "without a session of its own, the user's last call"
+    assert "/etc/os-release" in user("-c", "/trace").text, (
+        "without a session of its own, the user's last call"
+    )
     assert "ran " in shown()
 
 
