@@ -117,6 +117,9 @@ def test_clawsh_traces_the_users_own_call(user: Callable[..., Output]) -> None:
 
     assert until(lambda: "/etc/os-release" in shown()), shown()
     assert "shell.run" in shown()
+    assert "/etc/os-release" in user("-c", "/trace").text, (
+        "without a session of its own, the user's last call"
+    )
     assert "ran " in shown()
 
 
@@ -174,8 +177,8 @@ def test_a_rule_that_is_wrong_changes_nothing(own_rule: None, root: Run) -> None
 
 def test_a_session_is_frozen_and_thawed(user: Callable[..., Output], root: Run) -> None:
     assert user("--session", "frozen", "-c", "!true").status == 0
-    trace = until(lambda: last_trace(root))
-    session = trace["session"]
+    assert until(lambda: last_trace(root)["session"])
+    session = last_trace(root)["session"]
     name, path = "org.clawos.Agent1", "/org/clawos/Agent1"
     frozen = root(f"busctl call {name} {path} {name} Freeze ss {session} 'test: it did'")
     assert frozen.status == 0, frozen.stderr

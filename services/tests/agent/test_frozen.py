@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from conftest import error_name
 
 from clawos.agent.config import ROOM
 from clawos.core.errors import RemoteError
+from clawos.core.stream import read_json_lines
 
 CallAs = Callable[..., Awaitable[dict[str, Any]]]
 SINGLE_SHOT = "clawos-tags-1"
@@ -65,10 +65,12 @@ async def test_thawed_it_goes_on(make_world: MakeWorld) -> None:
 async def test_what_is_under_way_ends(make_world: MakeWorld) -> None:
     world = await make_world(model(), FakeIsolator([Script([b"x"], hang=True)]))
     session = await world.client.open()
-    asked = asyncio.create_task(world.client.ask("time"))
-    await world.sandbox.started.wait()
-    await world.service.freeze(session, WHY)
-    assert (await asked)[-1]["status"] == "interrupted"
+    seen = []
+    async for event in read_json_lines(await world.client.start("time")):
+        seen.append(event)
+        if event["type"] == "tool_output":
+            await world.service.freeze(session, WHY)
+    assert seen[-1]["status"] == "interrupted"
     assert world.sandbox.killed
 
 

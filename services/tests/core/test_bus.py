@@ -21,6 +21,8 @@ Connect = Callable[[], Awaitable[Bus]]
 
 
 class Echo(Interface):
+    signals = ("Told",)
+
     def __init__(self) -> None:
         super().__init__()
         self.closing: list[asyncio.Task[None]] = []
@@ -244,3 +246,21 @@ async def test_descriptors_stay_with_their_message(pair: Bus) -> None:
         )
         os.close(read_fd)
         assert list(texts) == [["before"], [str(number)], ["after"]]
+
+
+async def test_a_signal_goes_to_who_listens(connect: Connect) -> None:
+    server, client = await connect(), await connect()
+    server.emit("Told", "nobody hears this")
+    heard: list[str] = []
+
+    def take(message: Message) -> bool:
+        if message.member == "Told":
+            heard.append(message.body[0])
+        return False
+
+    client._connection.add_message_handler(take)
+    await client._call_daemon("AddMatch", "s", f"type='signal',interface='{NAME}'")
+    await server.serve(NAME, "/org/clawos/Test1", Echo())
+    server.emit("Told", "that")
+    await client.call(NAME, "Echo", "x")
+    assert heard == ["that"]

@@ -48,6 +48,7 @@ def put(directory: Path, text: str, name: str = "a.toml") -> Path:
         (GOOD.replace('["exec"]', '["execute"]'), 7, "kinds"),
         (GOOD.replace('["exec"]', '["exec", "open"]').replace("program", "links"), 8, "no field 'links'"),
         (GOOD.replace('["log"]', '["burn"]'), 10, "burn"),
+        (GOOD.replace('["nc"]', '{ sufix = "nc" }'), 8, "sufix"),
         (GOOD.replace("T1059", "1059"), 6, "attack"),
         (GOOD + "surprise = 1", 11, "surprise"),
         (GOOD + "count = 5\nby = ['process']", 2, "within_s"),

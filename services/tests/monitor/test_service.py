@@ -15,6 +15,7 @@ from monitor.conftest import SESSION, World
 from monitor.events import BEGIN_NS, CALL, connect, happened, read, write, x
 
 from clawos.core.errors import Busy, Unavailable
+from clawos.monitor import service
 from clawos.monitor.errors import NoSuchCall, RulesInvalid
 from clawos.monitor.filters import AlertFilter, EventFilter, TraceRequest, parsed
 from clawos.monitor.subscribe import WAITING_MAX
@@ -303,7 +304,17 @@ async def test_calls_are_learnt_from_when_they_end_and_kept(world: World, tmp_pa
     assert known["tools"]["file.read"]["calls"] == 20
 
 
-async def test_a_cgroup_that_the_isolator_does_not_know_teaches_nothing(world: World) -> None:
+async def test_a_call_that_the_isolator_still_starts_is_asked_for_again(world: World) -> None:
+    world.source.put(x("id", call=CALL))
+    await until(lambda: world.isolator.asked >= 2)
+    world.isolator.run()
+    await until(lambda: world.monitor.recent(EventFilter(session=SESSION)))
+
+
+async def test_a_cgroup_that_the_isolator_does_not_know_teaches_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_STARTING_S", 0.2)
     world.source.put(x("nc a 80", call=CALL))
     await until(lambda: world.isolator.asked and not world.monitor._sandboxes.running())
     assert world.monitor._engine.baseline.written() == {}

@@ -88,8 +88,12 @@ class Agent:
         return list(json.loads(text))
 
     def trace(self, call: str) -> dict[str, Any]:
-        """What a call of this session really did: of its last one with "last". Raises RemoteError."""
-        asked = {"call": call, "session": self.session} if call == "last" else {"call": call}
+        """What a call of the user's really did. Raises RemoteError.
+
+        "last" is this session's last one; of a session that would only begin now, the user's.
+        """
+        is_here = call == "last" and not self._options["fresh"]
+        asked = {"call": call, "session": self.session} if is_here else {"call": call}
         (text,) = self.wire.room(MONITOR, "Trace", json.dumps(asked))
         return dict(json.loads(text))
 

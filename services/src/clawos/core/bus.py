@@ -190,8 +190,11 @@ class Bus:
             raise Unavailable(f"the bus name {name} is taken", f"stop the other {name} first")
 
     def emit(self, signal: str, text: str) -> None:
-        """Send a signal of the served interface to whoever listens, as far as the bus policy lets him."""
-        if self._served is None:  # nobody can listen to a name that is not claimed yet
+        """Send a signal of the served interface to whoever listens, as far as the bus policy lets him.
+
+        Before `serve` there is nobody of that name to listen to, and nothing is sent.
+        """
+        if self._served is None:
             return
         path, name, interface = self._served
         assert signal in interface.signals

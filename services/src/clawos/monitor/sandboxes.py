@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 
 KNOWN_MAX = 1024
@@ -11,7 +12,7 @@ KNOWN_MAX = 1024
 class Sandbox:
     """One call. What the isolator has not told yet is empty."""
 
-    __slots__ = ("alerted", "ended", "id", "is_told", "session", "tool", "user")
+    __slots__ = ("alerted", "ended", "id", "is_told", "met_s", "session", "tool", "user")
 
     def __init__(self, call: str) -> None:
         self.id = call
@@ -19,6 +20,7 @@ class Sandbox:
         self.session = ""
         self.user: int | None = None
         self.is_told = False
+        self.met_s = time.monotonic()
         self.ended = False
         self.alerted = False
         """A rule said so: nothing is learnt from it."""

@@ -45,6 +45,8 @@ _TEND_S = 1.0
 _SAVE_S = 60.0
 _ASK_S = 0.05
 """Between two questions to the isolator."""
+_STARTING_S = 15.0
+"""A call's first events come while the isolator still starts it: so long it may not know it yet."""
 _ASK_AGAIN_S = 2.0
 """While calls run: have they ended?"""
 _ANSWER_EVENTS_BYTES = 4 * 1024 * 1024
@@ -307,10 +309,13 @@ class Monitor:
 
     async def _ask_isolator(self) -> None:
         """Whose calls are these, and which of them are over?"""
+        wait_s = _ASK_S
         while True:
             if self._sandboxes.untold:
-                await asyncio.sleep(_ASK_S)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _TEND_S)
             else:
+                wait_s = _ASK_S
                 try:
                     async with asyncio.timeout(_ASK_AGAIN_S):
                         await self._ask.wait()
@@ -330,17 +335,18 @@ class Monitor:
             self._told({call.id: call for call in calls})
 
     def _told(self, calls: dict[str, CallInfo]) -> None:
+        before_s = time.monotonic() - _STARTING_S
         for call in tuple(self._sandboxes.untold):
             if (info := calls.get(call)) is not None:
                 sandbox = self._sandboxes.tell(call, info.tool, info.user, info.session)
                 events = self._engine.recent.of_call(call)
                 self._engine.told(sandbox, events[-1] if events else None)
-            else:
-                # None of the isolator's: somebody else made a cgroup of that name. Once asked is enough.
+            elif self._sandboxes.of(call).met_s < before_s:
+                # None of the isolator's: somebody else made a cgroup of that name.
                 self._sandboxes.untold.discard(call)
         for sandbox in self._sandboxes.running():
             info = calls.get(sandbox.id)
-            if info is None or info.ended:
+            if info.ended if info is not None else sandbox.met_s < before_s:
                 self._over(sandbox, learn=info is not None)
 
     def _over(self, sandbox: Sandbox, *, learn: bool) -> None:

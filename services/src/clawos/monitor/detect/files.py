@@ -68,9 +68,12 @@ def _parse(file: Path) -> tuple[str, RuleFile]:
         raise RulesInvalid(file, line, what) from None
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         found = _IN_RULE.search(str(error))
+        start = _line_of_rule(text, int(found[1])) if found else 0
         unknown = _UNKNOWN.search(str(error))
-        key = unknown[1] if unknown else found[2] if found else ""
-        line = _line_of_key(text, _line_of_rule(text, int(found[1])) if found else 0, key)
+        # In a table on one line it is not at the beginning of one: then that of the table.
+        keys = [unknown[1]] if unknown else []
+        lines = [_line_of_key(text, start, key) for key in (*keys, found[2] if found else "")]
+        line = next((one for one in lines if one != max(start, 1)), max(start, 1))
         raise RulesInvalid(file, line, str(error)) from None
 
 
