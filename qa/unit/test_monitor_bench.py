@@ -60,7 +60,8 @@ def test_the_generator_keeps_to_its_rate(offer: Path, group: Path) -> None:
 def test_the_generator_counts_what_the_kernel_counts(offer: Path, group: Path, tmp_path: Path) -> None:
     """Every act is one system call, which strace counts too."""
     counted = tmp_path / "counted"
-    command = ["strace", "-f", "-c", "-o", counted, offer, group, group, "socket", "0", "0.5", "2"]
+    words = ("socket", "0", "0.5", "2")
+    command = ["strace", "-f", "-c", "-o", str(counted), str(offer), str(group), str(group), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     calls = next(line.split() for line in counted.read_text().splitlines() if line.endswith(" socket"))
     assert int(calls[3]) == json.loads(done.stdout)["offered"] > 100
