@@ -47,6 +47,26 @@ def root(channel: Channel) -> Callable[..., Output]:
     return channel.run
 
 
+@contextmanager
+def without_reactions(root: Callable[..., Output]) -> Iterator[None]:
+    """The monitor ends calls at the first bad act: where the fence that stops it is to be seen, it rests.
+
+    What it put into the kernel stays in force.
+    """
+    units = "clawos-monitor.socket clawos-monitor.service"
+    assert root(f"systemctl stop {units}").status == 0
+    try:
+        yield
+    finally:
+        assert root(f"systemctl start {units}").status == 0
+
+
+@pytest.fixture(scope="module")
+def unwatched(root: Callable[..., Output]) -> Iterator[None]:
+    with without_reactions(root):
+        yield
+
+
 @pytest.fixture(scope="session")
 def user(channel: Channel) -> Callable[..., Output]:
     """Run clawsh with the given arguments as the ordinary user `claw`, without a terminal."""

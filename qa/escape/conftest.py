@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qa.conftest import BACKENDS, Call, sandboxes_by, tool_calls
+from qa.conftest import BACKENDS, Call, sandboxes_by, tool_calls, without_reactions
 from qa.escape.guest import OUTSIDE, Answers, Guest, Run
 from qa.vm.machine import Channel
 
@@ -32,16 +32,12 @@ def _attacker(root: Run) -> Iterator[None]:
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def guest(request: pytest.FixtureRequest, root: Run, call: Call, _attacker: None) -> Iterator[Guest]:
-    """What every backend of the isolator has to stand, in turn; restarted, it sees what was mounted.
-
-    The monitor would end the attacker's calls at the first act: what stops that act is to be seen.
-    """
-    assert root("systemctl stop clawos-monitor.socket clawos-monitor").status == 0
-    with sandboxes_by(request.param, root, "zygote_s = 86400", "zygote_idle_s = 86400"):
+    """What every backend of the isolator has to stand, in turn; restarted, it sees what was mounted."""
+    more = "zygote_s = 86400", "zygote_idle_s = 86400"
+    with without_reactions(root), sandboxes_by(request.param, root, *more):
         made = Guest(root, call, copies=request.param == "launcher")
         made.make_ready()
         yield made
-    root("systemctl start clawos-monitor.socket clawos-monitor")
 
 
 @pytest.fixture(scope="session")

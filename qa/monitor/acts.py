@@ -453,6 +453,7 @@ def ask_name_connected() -> Expected:
 
 @act
 def load_module() -> Expected:
+    subprocess.run(["modprobe", "-r", "dummy"], check=True)
     subprocess.run(["modprobe", "dummy"], check=True)
     return [("module", {"name": "dummy"})]
 

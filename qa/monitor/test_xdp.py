@@ -87,6 +87,20 @@ def test_a_sandbox_with_the_way_out_passes_through_it(root: Run, call: Call) -> 
         root("rm /etc/clawos/tools.d/test.fetch.toml")
 
 
+@pytest.mark.parametrize(("kind", "how"), [("veth", "in the driver"), ("bridge", "in generic mode")])
+def test_the_unit_attaches_the_uplinks_program(root: Run, kind: str, how: str) -> None:
+    """Generic where the driver knows no XDP: a bridge has none."""
+    assert root(f"ip link add testup type {kind} && udevadm settle").status == 0
+    try:
+        started = root("systemctl start clawos-uplink@testup.service")
+        assert started.status == 0, root("journalctl -b -u clawos-uplink@testup -n 5").text
+        assert f"attached {how}" in root("journalctl -b -q -o cat -u clawos-uplink@testup -n 20").text
+        shown = json.loads(root("ip -j link show testup").text)[0]
+        assert shown["xdp"]["prog"]["name"] == "uplink_xdp"
+    finally:
+        root("ip link del testup")
+
+
 PROXY = ("198.19.255.1", 8118)
 MANIFEST = """name = "test.fetch"
 description = "Run Python with the way out."

@@ -94,7 +94,8 @@ def test_serial_console_asks_for_a_login(root: Run) -> None:
 
 def test_memory_used_when_idle(root: Run) -> None:
     used_mib = int(root("free -m | awk '/^Mem/ {print $3}'").text)
-    assert used_mib <= 350
+    # Of these the monitor is 40: 8 its ring, 18 its own, the rest programs, maps and what they share.
+    assert used_mib <= 390
 
 
 def test_specs_match_their_hashes(root: Run) -> None:

@@ -92,6 +92,24 @@ def test_neighbours_are_not_mixed_up(root: Run) -> None:
     assert "mknodat" not in called
 
 
+WATCHING = "find /proc/[0-9]*/fd -lname '*perf_event*' 2>/dev/null | cut -d/ -f3 | sort -u"
+
+
+@pytest.mark.parametrize("end", ["wait $!", "kill -KILL $!"])
+def test_nothing_watches_afterwards(root: Run, end: str) -> None:
+    """Who asked has got the report, or is gone."""
+    done = root(
+        "claw sandbox learn shell.run 'command=sleep 20' >/tmp/learned 2>&1 & "
+        f'for i in $(seq 300); do [ -n "$({WATCHING})" ] && break; sleep 0.2; done; {WATCHING}; {end}; '
+        f'echo after; for i in $(seq 50); do [ -n "$({WATCHING})" ] || break; sleep 0.2; done; {WATCHING}; '
+        "pgrep -f '[c]lawos.isolator.learn'; grep -q clock_nanosleep /tmp/learned && echo told",
+        300,
+    )
+    before, after = done.text.split("after\n")
+    assert len(before.splitlines()) == 1, "positive control: one process watches"
+    assert after == ("told\n" if end.startswith("wait") else "")
+
+
 @pytest.mark.parametrize("action", ["plan", "learn"])
 def test_only_root_may_ask(root: Run, action: str) -> None:
     done = root(f"runuser -u claw -- claw sandbox {action} file.read path=/etc/hosts")

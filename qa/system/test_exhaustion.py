@@ -13,6 +13,8 @@ from qa.conftest import Call, Ran
 from qa.system.test_sandbox import CGROUP, assert_nothing_is_left
 from qa.vm.machine import Output
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 Run = Callable[..., Output]
 
 REFUSED = "org.clawos.Error.SandboxRefused"

@@ -13,7 +13,7 @@ import pytest
 from qa.system.test_sandbox import FIND_CGROUPS, assert_nothing_is_left
 from qa.vm.machine import Output
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("unwatched", "backend")
 
 Run = Callable[..., Output]
 

@@ -13,6 +13,8 @@ from qa.conftest import Call, sandboxes_by, tool_calls
 from qa.system.test_sandbox import assert_nothing_is_left
 from qa.vm.machine import Channel, Output
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 Run = Callable[..., Output]
 
 COPY = "import gc; gc.get_freeze_count() > 0"

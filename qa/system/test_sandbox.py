@@ -16,7 +16,7 @@ import pytest
 from qa.conftest import isolator_status
 from qa.vm.machine import Output
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("unwatched", "backend")
 
 Run = Callable[..., Output]
 

@@ -29,7 +29,6 @@ WRITE = {
     "own mem": "/proc/self/mem",
     "own label at exec": "/proc/self/attr/apparmor/exec",
     "own label": "/proc/self/attr/current",
-    "memory of pid 1": "/proc/1/mem",
     "program of pid 1": "/proc/1/exe",
     "uevent": "/sys/devices/virtual/mem/null/uevent",
     "sysfs": "/sys/kernel/mm/transparent_hugepage/enabled",
@@ -78,8 +77,11 @@ CREATE = ("/etc", "/var/log", "/home", "/dev", "/run", "/var/lib")
 STEPS = 64
 
 
-def acts(_: dict[str, Any]) -> dict[str, Act]:
+def acts(told: dict[str, Any]) -> dict[str, Act]:
+    # The monitor's guard keeps root, too, from the machine's own pid 1: root tries another.
+    first = 1 if os.getuid() else told["pid"]
     return {
+        "write memory of pid 1": partial(_open, f"/proc/{first}/mem", os.O_WRONLY),
         **{f"write {name}": partial(_open, path, os.O_WRONLY) for name, path in WRITE.items()},
         **{f"read {name}": partial(_look, path) for name, path in READ.items()},
         **{f"device {name}": partial(_open, f"/dev/{name}", os.O_RDONLY) for name in DEVICES},

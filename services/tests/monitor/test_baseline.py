@@ -103,6 +103,7 @@ def test_calls_that_raised_alerts_are_not_learnt_from() -> None:
         (read("/vmlinuz"), ("directory", "/")),
         (read("/proc/77/maps"), ("directory", "/proc/PID")),
         (read("/proc/meminfo"), ("directory", "/proc")),
+        (read("pipe:[5082]"), ("directory", "pipe")),
         (connect("10.0.0.1", 80), ("destination", "10.0.0.1:80")),
         (connect("", 0, 1, path="/run/x"), ("destination", "/run/x")),
     ],

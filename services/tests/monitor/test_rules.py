@@ -70,6 +70,11 @@ EXAMPLES: dict[str, Pair] = {
         [x("""python3 -c 'import socket,os,pty;s=socket.socket();os.dup2(s.fileno(),0);pty.spawn("sh")'""")],
         [x("""python3 -c 'import socket; print(socket.gethostname())'""")],
     ),
+    "terminal-spawn": (
+        [x("""python3 -c 'import pty; pty.spawn("/bin/sh")'""")],
+        [x("""python3 -c 'import pty; print(pty.__doc__)'""")],
+    ),
+    "interpreter-shell": ([x("sh -c id", parent="/usr/bin/mawk")], [x("sh -c id", parent="/usr/bin/login")]),
     "reverse-shell": (
         [connect("10.0.0.1", 4443), x("/bin/sh -i")],
         [connect("10.0.0.1", 4443, tgid=1), x("/bin/sh -i", tgid=2)],
@@ -325,6 +330,10 @@ EXAMPLES: dict[str, Pair] = {
         [happened("create", path="/tmp/x", mode=0o100644)],
     ),
     "false-name": ([x("/tmp/sshd")], [x("/usr/sbin/sshd")]),
+    "kernel-name": (
+        [happened("fork", child_pid=9, child_start_ns=9, comm="kworker/0:9")],
+        [happened("fork", child_pid=9, child_start_ns=9, comm="kworker/0:9", exe="", tgid=31)],
+    ),
     "file-attributes": ([x("chattr +i x")], [x("lsattr x")]),
     "secure-deletion": ([x("shred x")], [x("rm x")]),
     "file-deletion": ([x("rm x")], [x("find . -print")]),
@@ -439,6 +448,10 @@ EXAMPLES: dict[str, Pair] = {
     ),
     "power": ([x("systemctl reboot")], [x("systemctl restart x")]),
     "service-stop": ([x("systemctl stop x")], [x("systemctl start x")]),
+    "signal-by-hand": (
+        [happened("kill", target=5, signal=15, exe="/usr/bin/bash")],
+        [happened("kill", target=5, signal=1, exe="/usr/bin/bash")],
+    ),
     "kill-storm": (
         many(25, lambda n, t: happened("kill", target=n, signal=9, time_ns=t)),
         many(25, lambda n, t: happened("kill", target=n, signal=15, time_ns=t)),

@@ -22,7 +22,7 @@ from clawos.core.stream import open_reader
 _ISOLATOR = Room("isolator")
 _CGROUPS = Path("/sys/fs/cgroup")
 _SAID_BYTES = 2000
-_READY_S = 120  # finding the tracepoints takes its time on an emulated machine
+_READY_S = 120  # starting takes its time on an emulated machine
 
 
 class Dangerous(ClawError):
@@ -156,7 +156,7 @@ def show_learned(learned: dict[str, Any]) -> None:
     used = len({call["syscall"] for call in allowed})
     print(f"\n{used} system calls used, {len(refused)} refused; ended with {output.harmless(str(ended))}")
     if learned["lost"]:
-        print(f"{learned['lost']} calls could not be told apart and are missing")
+        print(f"{learned['lost']} beginnings and ends of calls came too fast and are missing")
     print(f"allowed and not used ({len(unused)}): {' '.join(unused)}")
     if result["exit_code"] != 0 and learned["stderr"]:
         print("\nit said:")

@@ -148,6 +148,8 @@ def feature_of(event: Event) -> Feature:
 
 
 def _directory(path: str) -> str:
+    if not path.startswith("/"):  # a pipe, opened by its name below /proc: "pipe:[5082]"
+        return path.partition(":")[0]
     parts = path.split("/", _DEPTH + 1)
     if parts[1] == "proc" and len(parts) > 3:
         return "/proc/" + ("PID" if parts[2].isdigit() else parts[2])

@@ -1,1 +1,3 @@
-"""What a sandbox really calls, watched from outside by eBPF: `claw sandbox learn`. No part of the service."""
+"""What a sandbox really calls, watched from outside by perf events: `claw sandbox learn`. No part
+of the service.
+"""

@@ -15,10 +15,17 @@ from clawos.core.errors import ClawError
 from clawos.core.names import POLICY_DIR
 from clawos.core.parse import to_json
 from clawos.isolator.config import Config
+from clawos.isolator.learn.calls import Calls
 from clawos.isolator.learn.report import Report, judged, report
 from clawos.isolator.learn.watch import watch
 from clawos.isolator.seccomp import profile
 from clawos.isolator.seccomp.compiler import ARCHITECTURES
+
+
+class Unasked(ClawError):
+    """Who wanted to know is gone."""
+
+    name = "Unasked"
 
 
 def learn(cgroup: Path, name: str, filters: Path, policies: Path) -> Report:
@@ -30,12 +37,15 @@ def learn(cgroup: Path, name: str, filters: Path, policies: Path) -> Report:
     loaded = profile.load(policies, name, platform.machine())
     rules = {numbers[call]: rule for call, rule in loaded.items() if call in numbers}
     blob = (filters / f"{name}.bpf").read_bytes()
-    with watch(cgroup, judged(rules)) as watched:
+    calls = Calls(numbers["seccomp"], judged(rules))
+    with watch(cgroup, calls) as watched:
         print("watching", flush=True)
-        wanted = int(sys.stdin.readline())
-        counts = watched.counts(wanted)
-        lost = watched.lost()
-    return report(name, counts, lost, blob, rules, names, ARCHITECTURES[platform.machine()])
+        watched.until_readable(sys.stdin.fileno())
+        lost = watched.end()
+    asked = sys.stdin.readline()
+    if not asked:
+        raise Unasked("nobody named a call to report on")
+    return report(name, calls.made(int(asked)), lost, blob, rules, names, ARCHITECTURES[platform.machine()])
 
 
 def main(cgroup: str, name: str, filters: str = str(Config().filters), policies: str = "") -> int:

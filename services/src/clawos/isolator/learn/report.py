@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import errno
+from collections import Counter
+from collections.abc import Mapping
 
 from clawos.core.parse import Record
-from clawos.isolator.learn.program import BEGAN
-from clawos.isolator.learn.watch import Count
+from clawos.isolator.learn.calls import Made
 from clawos.isolator.seccomp.compiler import Architecture
 from clawos.isolator.seccomp.evaluate import Answer, evaluate
 from clawos.isolator.seccomp.profile import Rule
@@ -35,7 +35,7 @@ class Report(Record, frozen=True):
     unused: tuple[str, ...]
     """Calls that the profile allows and nothing made."""
     lost: int
-    """Calls that were too many to tell apart."""
+    """Beginnings and ends of calls that came too fast to be seen; then there were more calls than told."""
 
 
 def judged(rules: Mapping[int, Rule]) -> dict[int, frozenset[int]]:
@@ -49,36 +49,49 @@ def judged(rules: Mapping[int, Rule]) -> dict[int, frozenset[int]]:
 
 def report(
     name: str,
-    counts: Iterable[Count],
+    made: Mapping[Made, int],
     lost: int,
     blob: bytes,
     rules: Mapping[int, Rule],
     names: Mapping[int, str],
     architecture: Architecture,
 ) -> Report:
-    """A call's beginning lies behind the filter and its end does not, so each is counted where it was seen
-    more often: a program's last call has no end, a refused one no beginning."""
-    seen: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(lambda: [0, 0])
-    for count in counts:
-        seen[count.number, count.arguments][count.end != BEGAN] += count.times
+    """A call's beginning lies behind the filter and its end does not: a refused one has no beginning."""
     looked_at = judged(rules)
-    allowed: list[Call] = []
-    refused: list[Refusal] = []
-    for (number, arguments), times in sorted(seen.items()):
-        told = {f"arg{position}": arguments[position] for position in sorted(looked_at.get(number, ()))}
-        syscall = names.get(number, str(number))
-        answer = evaluate(blob, architecture.token, number, arguments)
-        if answer == Answer.ALLOWED:
-            allowed.append(Call(syscall=syscall, arguments=told, calls=max(times)))
+    allowed: Counter[tuple[str, tuple[tuple[str, int], ...]]] = Counter()
+    refused: Counter[tuple[str, tuple[tuple[str, int], ...], str]] = Counter()
+    for one, times in made.items():
+        syscall = names.get(one.number, str(one.number))
+        told = tuple(
+            (f"arg{position}", value)
+            for position in sorted(looked_at.get(one.number, ()))
+            if (value := one.arguments[position]) is not None
+        )
+        if answer := _refusal(one, blob, architecture):
+            refused[syscall, told, answer] += times
         else:
-            named = Answer(answer).name
-            refused.append(Refusal(syscall=syscall, arguments=told, calls=max(times), answer=named))
-    made = {call.syscall for call in allowed}
+            allowed[syscall, told] += times
+    used = {syscall for syscall, _ in allowed}
     may = {names.get(number, str(number)) for number, rule in rules.items() if rule.alternatives}
     return Report(
         seccomp=name,
-        allowed=tuple(allowed),
-        refused=tuple(refused),
-        unused=tuple(sorted(may - made)),
+        allowed=tuple(
+            Call(syscall=syscall, arguments=dict(told), calls=times)
+            for (syscall, told), times in sorted(allowed.items())
+        ),
+        refused=tuple(
+            Refusal(syscall=syscall, arguments=dict(told), calls=times, answer=answer)
+            for (syscall, told, answer), times in sorted(refused.items())
+        ),
+        unused=tuple(sorted(may - used)),
         lost=lost,
     )
+
+
+def _refusal(one: Made, blob: bytes, architecture: Architecture) -> str | None:
+    """How the profile refuses it, if it does. Where a beginning was lost, the filter's own text says so."""
+    known = [argument for argument in one.arguments if argument is not None]
+    if one.refused and len(known) < len(one.arguments):
+        return errno.errorcode.get(one.refused, str(one.refused))
+    answer = evaluate(blob, architecture.token, one.number, known)
+    return None if answer == Answer.ALLOWED else Answer(answer).name

@@ -3,96 +3,93 @@
 from __future__ import annotations
 
 import os
-import platform
-import struct
-from collections.abc import Iterator, Mapping
+import select
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-from clawos.isolator.cgroup import SUPERVISOR
-from clawos.isolator.learn import bpf, program
-from clawos.isolator.learn.bpf import Map, MapKind, Unwatchable
-from clawos.isolator.learn.btf import Btf
-from clawos.isolator.learn.program import Guests, Maps
+from clawos.isolator.learn import perf
+from clawos.isolator.learn.calls import Calls
+from clawos.isolator.learn.perf import Event, Ring, Tracepoints, Unwatchable
+from clawos.isolator.learn.records import Parser, Record
 
-# A tool makes some hundred different (call, arguments) pairs; more are counted as lost, and reported.
-_ENTRIES = 16384
-
-
-@dataclass(frozen=True)
-class Count:
-    """How often one call began or ended in one sandbox."""
-
-    cgroup_id: int
-    number: int
-    end: int
-    arguments: tuple[int, ...]
-    times: int
+# A call takes 224 bytes. All rings together and one of them, at most.
+_RINGS_BYTES = 64 << 20
+_RING_BYTES = 8 << 20
+# A record gets its time before its place in a ring: one this old is there.
+_SETTLED_NS = 100_000_000
 
 
 class Watch:
-    """What was counted so far."""
+    """What was seen so far, of all processors, in the order in which it was."""
 
-    def __init__(self, counts: Map, lost: Map) -> None:
-        self._counts, self._lost = counts, lost
+    def __init__(self, calls: Calls, events: Sequence[Event], rings: Sequence[Ring], parser: Parser) -> None:
+        self._calls, self._events, self._rings, self._parser = calls, events, rings, parser
+        self._waiting: list[Record] = []
 
-    def counts(self, cgroup_id: int) -> list[Count]:
-        """Of one sandbox."""
-        found = []
-        for key, value in self._counts.items():
-            owner, number, end, *arguments = program.KEY.unpack(key)
-            if owner == cgroup_id:
-                found.append(Count(owner, number, end, tuple(arguments), int.from_bytes(value, "little")))
-        return found
+    def until_readable(self, fd: int) -> None:
+        """Empty the rings as they fill, until there is something to read from a descriptor."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        for event in self._events:
+            poll.register(event.fd, select.POLLIN)
+        while fd not in {ready for ready, _ in poll.poll()}:
+            before_ns = time.monotonic_ns() - _SETTLED_NS
+            self._read()
+            settled = sum(1 for record in self._waiting if record.time_ns < before_ns)
+            self._count(settled)
 
-    def lost(self) -> int:
-        """Calls that found no room; 0 unless a tool calls with very many different arguments."""
-        return int.from_bytes(self._lost[bytes(4)], "little")
+    def end(self) -> int:
+        """See no more. Returns how many records found no room: 0 unless calls came too fast, for too long."""
+        for event in self._events:
+            event.disable()
+        self._read()
+        self._count(len(self._waiting))
+        return sum(event.lost() for event in self._events)
+
+    def _read(self) -> None:
+        for ring in self._rings:
+            self._waiting += self._parser.parse(ring.read())
+        self._waiting.sort(key=attrgetter("time_ns"))
+
+    def _count(self, settled: int) -> None:
+        for record in self._waiting[:settled]:
+            self._calls.add(record)
+        del self._waiting[:settled]
 
 
 @contextmanager
-def watch(cgroup: Path, judged: Mapping[int, frozenset[int]]) -> Iterator[Watch]:
-    """`judged`: number → positions of the arguments to tell apart. Raises Unwatchable."""
-    btf, machine = Btf(), program.MACHINES[platform.machine()]
-    guests = _guests(cgroup, btf)
+def watch(cgroup: Path, calls: Calls) -> Iterator[Watch]:
+    """Everything below the cgroup, from now on. Raises Unwatchable."""
+    tracepoints, machine = Tracepoints.find(), perf.machine()
+    cpus = _online()
+    size = min(_RING_BYTES, 1 << (_RINGS_BYTES // len(cpus)).bit_length() - 1)
     with ExitStack() as held:
-
-        def made(kind: MapKind, key_bytes: int, value_bytes: int, entries: int) -> Map:
-            one = Map(kind, key_bytes, value_bytes, entries)
-            held.callback(one.close)
-            return one
-
-        positions = made(MapKind.ARRAY, 4, 4, program.NUMBERS)
-        counts = made(MapKind.HASH, program.KEY.size, 8, _ENTRIES)
-        lost = made(MapKind.ARRAY, 4, 8, 1)
-        for number, asked in judged.items():
-            positions[struct.pack("<I", number)] = struct.pack("<I", sum(1 << p for p in asked))
-        maps = Maps(positions.fd, counts.fd, lost.fd)
+        try:
+            group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Unwatchable(f"{cgroup}: {error.strerror}", "does the isolator run?") from None
+        held.callback(os.close, group)
+        events: list[Event] = []
+        rings: list[Ring] = []
+        for cpu in cpus:
+            enter = Event(group, cpu, tracepoints.enter, size // 4, forks=True)
+            held.callback(enter.close)
+            rings.append(Ring(enter.fd, size))
+            held.callback(rings[-1].close)
+            leave = Event(group, cpu, tracepoints.exit, size // 4, registers=machine.mask)
+            held.callback(leave.close)
+            leave.into(enter)
+            events += [enter, leave]
         # A call that is under way now is seen at its end only, as a refused one is: first watch, then run.
-        for tracepoint, end in (("sys_enter", program.BEGAN), ("sys_exit", program.ENDED)):
-            code = program.assemble(end, guests, maps, machine)
-            loaded = bpf.load(code, btf.tracepoint(tracepoint), f"claw_{tracepoint}")
-            held.callback(os.close, loaded)
-            held.callback(os.close, bpf.attach(loaded))
-        yield Watch(counts, lost)
+        for event in events:
+            event.enable()
+        yield Watch(calls, events, rings, Parser(tracepoints, machine))
 
 
-def _guests(cgroup: Path, btf: Btf) -> Guests:
-    try:
-        cgroup_id = cgroup.stat().st_ino
-        inherited = _filters(cgroup / SUPERVISOR)
-    except OSError as error:
-        raise Unwatchable(f"{cgroup}: {error.strerror}", "does the isolator run?") from None
-    level, at = 0, cgroup
-    while (at.parent / "cgroup.procs").exists():
-        level, at = level + 1, at.parent
-    return Guests(cgroup_id, level, btf.offset("task_struct", "seccomp", "filter_count"), inherited)
-
-
-def _filters(supervisor: Path) -> int:
-    """How many seccomp filters the service runs under, which systemd gave it and sandboxes inherit."""
-    members = (supervisor / "cgroup.procs").read_text().split() if supervisor.exists() else ["self"]
-    status = Path("/proc", members[0], "status").read_text()
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("Seccomp_filters:")]
-    return int(found[0])
+def _online(file: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
+    """`0-3,6` → 0, 1, 2, 3, 6"""
+    parts = (part.split("-") for part in file.read_text().strip().split(","))
+    return [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
