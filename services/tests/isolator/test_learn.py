@@ -269,10 +269,10 @@ def test_nothing_is_left_behind(base: Path) -> None:
     assert held() == (0, 0)
 
 
-@pytest.mark.parametrize("room", range(3))
+@pytest.mark.parametrize("room", range(1, 4))
 def test_nothing_is_left_behind_by_a_start_that_fails(base: Path, room: int) -> None:
     before = descriptors()
-    taken = {int(entry.name) for entry in DESCRIPTORS.iterdir()}
+    taken = {int(entry.name) for entry in list(DESCRIPTORS.iterdir()) if entry.is_symlink()}
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The lowest free numbers are taken first.
     free = [number for number in range(max(taken) + room + 1) if number not in taken]
