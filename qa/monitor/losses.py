@@ -148,17 +148,18 @@ def limited(count: int) -> dict[str, object]:
     source = PinnedRing.open(PINS)
     set_limit(Kind.OPEN, 100, 0)
     try:
-        return nobody_reads(source, count, 0)
+        with leaf():
+            return nobody_reads(source, count, 0)
     finally:
         source.close()
         shutil.rmtree(load.PINS)
 
 
 def main(what: str, wait_s: str = "0") -> None:
-    with leaf():
-        if what == "limited":
-            told = limited(5000)
-        else:
+    if what == "limited":
+        told = limited(5000)
+    else:
+        with leaf():
             told = {"killed": reader_is_killed(3000)}
             told["stopped"] = nobody_reads(PinnedRing.open(PINS), int(what), float(wait_s))
     print(json.dumps(told))
