@@ -246,7 +246,7 @@ leaf = pathlib.Path("/sys/fs/cgroup/system.slice/clawos-isolator.service/call-00
 leaf.mkdir()
 (leaf / "cgroup.procs").write_text("0")
 refused = opened = 0
-end = time.monotonic() + 15
+end = time.monotonic() + 30
 while time.monotonic() < end:
     try:
         os.close(os.open("/etc/shadow", os.O_RDONLY))
@@ -262,16 +262,16 @@ def test_no_gap_opens_while_the_monitor_is_killed_and_restarts(root: Run) -> Non
     put(root, "/run/test-loop.sh", LOOP)
     output = "-p StandardOutput=file:/run/test-loop.out"
     root(f"systemd-run -q --unit=test-loop {output} sh /run/test-loop.sh; sleep 2")
-    units = root("systemctl list-units --all --plain --no-legend 'clawos-monitor*.service'").text.split()
-    for unit in [word for word in units if word.endswith(".service")]:
-        root(f"systemctl kill -s KILL {unit}; sleep 1; systemctl restart {unit}; sleep 1")
+    for _ in range(3):
+        assert root("systemctl restart clawos-monitor; sleep 1; systemctl kill -s KILL clawos-monitor").status == 0
+    root("systemctl stop clawos-monitor")  # the ring has one reader
     root("while systemctl is-active -q test-loop; do sleep 1; done")
     assert root("cat /run/test-loop.out").text == "0 True\n"
     root("rmdir /sys/fs/cgroup/system.slice/clawos-isolator.service/call-00000000000000cc")
 
 
 def test_a_full_ring_denies_all_the_same(root: Run, in_cgroup: InCgroup) -> None:
-    put(root, "/run/test-loop.sh", LOOP.replace("> 1000", "> 100").replace("+ 15", "+ 60"))
+    put(root, "/run/test-loop.sh", LOOP.replace("> 1000", "> 100").replace("+ 30", "+ 60"))
     done = root(
         "sh /run/test-loop.sh; rmdir /sys/fs/cgroup/system.slice/clawos-isolator.service/call-*cc", 300
     )

@@ -20,7 +20,7 @@ PROGRAM = Path("/sys/fs/bpf/clawos/uplink_xdp")
 _BPF = {"x86_64": 321, "aarch64": 280}
 _OBJ_GET, _READ_ONLY = 7, 1 << 3
 _SETLINK, _REQUEST, _ACKNOWLEDGE, _ERROR = 19, 1, 4, 2
-_XDP, _NESTED, _XDP_FD, _XDP_FLAGS = 43, 1 << 15, 1, 3
+_NAME, _XDP, _NESTED, _XDP_FD, _XDP_FLAGS = 3, 43, 1 << 15, 1, 3
 _ONLY_IF_NONE, _GENERIC, _DRIVER = 1, 2, 4
 _HEADER = struct.Struct("=IHHII")
 _INTERFACE = struct.Struct("=BxHiII")
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     try:
         print(f"clawos-uplink: {arguments[0]}: {attach(arguments[0], PROGRAM)}")
     except OSError as error:
-        print(f"clawos-uplink: {arguments[0]}: {error.strerror}", file=sys.stderr)
+        print(f"clawos-uplink: {arguments[0]}: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -44,13 +44,12 @@ def attach(interface: str, program: Path) -> str:
     """Returns how it is attached. Raises OSError."""
     fd = _open(program)
     try:
-        index = socket.if_nametoindex(interface)
         try:
-            _set(index, fd, _DRIVER)
+            _set(interface, fd, _DRIVER)
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 return "a program is attached already"
-            _set(index, fd, _GENERIC)
+            _set(interface, fd, _GENERIC)
             return "attached in generic mode"
         return "attached in the driver"
     finally:
@@ -67,10 +66,12 @@ def _open(program: Path) -> int:
     return fd
 
 
-def _set(index: int, program: int, mode: int) -> None:
+def _set(interface: str, program: int, mode: int) -> None:
+    """By its name: to ask for its index takes a socket of another family."""
     attributes = _attribute(_XDP_FD, struct.pack("=i", program))
     attributes += _attribute(_XDP_FLAGS, struct.pack("=I", mode | _ONLY_IF_NONE))
-    body = _INTERFACE.pack(socket.AF_UNSPEC, 0, index, 0, 0) + _attribute(_XDP | _NESTED, attributes)
+    body = _INTERFACE.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(_NAME, interface.encode() + b"\0")
+    body += _attribute(_XDP | _NESTED, attributes)
     header = _HEADER.pack(_HEADER.size + len(body), _SETLINK, _REQUEST | _ACKNOWLEDGE, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as netlink:
         netlink.send(header + body)
