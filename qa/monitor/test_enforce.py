@@ -263,7 +263,10 @@ def test_no_gap_opens_while_the_monitor_is_killed_and_restarts(root: Run) -> Non
     output = "-p StandardOutput=file:/run/test-loop.out"
     root(f"systemd-run -q --unit=test-loop {output} sh /run/test-loop.sh; sleep 2")
     for _ in range(3):
-        assert root("systemctl restart clawos-monitor; sleep 1; systemctl kill -s KILL clawos-monitor").status == 0
+        assert (
+            root("systemctl restart clawos-monitor; sleep 1; systemctl kill -s KILL clawos-monitor").status
+            == 0
+        )
     root("systemctl stop clawos-monitor")  # the ring has one reader
     root("while systemctl is-active -q test-loop; do sleep 1; done")
     assert root("cat /run/test-loop.out").text == "0 True\n"
