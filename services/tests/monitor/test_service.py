@@ -15,7 +15,7 @@ from monitor.conftest import SESSION, World
 from monitor.events import BEGIN_NS, CALL, connect, happened, read, write, x
 
 from clawos.core.errors import Busy, Unavailable
-from clawos.monitor import service
+from clawos.monitor import calls
 from clawos.monitor.errors import NoSuchCall, RulesInvalid
 from clawos.monitor.filters import AlertFilter, EventFilter, TraceRequest, parsed
 from clawos.monitor.subscribe import WAITING_MAX
@@ -314,7 +314,7 @@ async def test_a_call_that_the_isolator_still_starts_is_asked_for_again(world: W
 async def test_a_cgroup_that_the_isolator_does_not_know_teaches_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_STARTING_S", 0.2)
+    monkeypatch.setattr(calls, "_STARTING_S", 0.2)
     world.source.put(x("nc a 80", call=CALL))
     await until(lambda: world.isolator.asked and not world.monitor._sandboxes.running())
     assert world.monitor._engine.baseline.written() == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +77,8 @@ class Alerts:
         self._quiet: OrderedDict[tuple[str, int, int], Alert] = OrderedDict()
         self._seconds: dict[str, tuple[int, int]] = {}
         self._can_write = True
+        self.counts: Counter[str] = Counter()
+        """Raised since the start, by severity."""
         self.left_out = 0
         """Of a rule that hit too often in one second."""
 
@@ -126,6 +128,7 @@ class Alerts:
             evidence=msgspec.Raw(msgspec.json.encode([described(one, offset_ns) for one in hit])),
         )
         self._kept[alert.severity].append(alert)
+        self.counts[alert.severity] += 1
         self._quiet[key] = alert
         self._quiet.move_to_end(key)
         if len(self._quiet) > QUIET_MAX:

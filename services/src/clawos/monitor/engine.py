@@ -34,6 +34,8 @@ class Engine:
         self, rules: RuleSet, tree: Tree, sandboxes: Sandboxes, baseline: Baseline, on_hit: OnHit
     ) -> None:
         self.rules = rules
+        self.rules_error = ""
+        """Why the administrator's rules are not in force."""
         self.tree = tree
         self.baseline = baseline
         self.recent = Recent()

@@ -10,8 +10,10 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+from clawos.core.errors import Busy
 from clawos.core.parse import to_json_line
 from clawos.monitor.alerts import Alert
+from clawos.monitor.engine import Taker
 from clawos.monitor.event import Event, boot_offset_ns, described
 from clawos.monitor.filters import EventFilter
 
@@ -105,6 +107,49 @@ class Subscriber:
             lines.append(to_json_line({"kind": "lost", "of": "subscriber", "count": self._lost_untold}))
             self._lost_untold = 0
         return b"".join(lines)
+
+
+class Subscribers:
+    """All of them. `takers`: who is handed each event; they come and go there, too."""
+
+    def __init__(self, most: int, takers: set[Taker]) -> None:
+        self._most = most
+        self._takers = takers
+        self._all: set[Subscriber] = set()
+        self._lost_before = 0
+
+    def add(self, wanted: EventFilter) -> int:
+        """The read end of one more stream. Raises Busy."""
+        if len(self._all) >= self._most:
+            raise Busy(
+                f"{len(self._all)} subscribers are there, and no more may be",
+                "end one of them; see subscribers_max in /etc/clawos/monitor.toml",
+            )
+        subscriber = Subscriber(wanted, self._ended)
+        self._all.add(subscriber)
+        self._takers.add(subscriber)
+        return subscriber.read_fd
+
+    def take_alert(self, alert: Alert) -> None:
+        for subscriber in tuple(self._all):
+            subscriber.take_alert(alert)
+
+    @property
+    def lost(self) -> int:
+        """Events that one of them, now or before, was too slow for."""
+        return self._lost_before + sum(subscriber.lost for subscriber in self._all)
+
+    def close(self) -> None:
+        for subscriber in tuple(self._all):
+            subscriber.close()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def _ended(self, subscriber: Subscriber) -> None:
+        self._all.discard(subscriber)
+        self._takers.discard(subscriber)
+        self._lost_before += subscriber.lost
 
 
 def told(alert: Alert) -> dict[str, object]:
