@@ -162,24 +162,23 @@ def test_a_full_tmp_ends_with_its_call(call: Call) -> None:
 
 
 VICTIMS = {
-    ("launcher", "service"): PID,
-    ("launcher", "launcher"): LAUNCHER,
-    ("launcher", "spawner"): SPAWNER,
-    ("launcher", "filler"): FILLER,
-    ("bubblewrap", "service"): PID,
-    ("bubblewrap", "oldest"): f"$(pgrep -o -x bwrap -P {PID})",
+    ("launcher", "service"): f"kill -KILL {PID}",
+    ("launcher", "launcher"): f"kill -KILL {LAUNCHER}",
+    ("launcher", "spawner"): f"kill -KILL {SPAWNER}",
+    ("launcher", "filler"): f"kill -KILL {FILLER}",
+    ("bubblewrap", "service"): f"kill -KILL {PID}",
+    # It lives no longer than its call: the moment comes when there is one.
+    ("bubblewrap", "oldest"): f"until pkill -KILL -o -x bwrap -P {PID}; do :; done",
 }
 
 
 def storm(root: Run, *, kill: str = "", at: tuple[float, ...] = ()) -> dict[str, Any]:
-    """Calls without a pause, three at once; meanwhile `kill` is killed after each of these pauses."""
-    kills = "".join(
-        f"sleep {pause}; kill -KILL {kill}; systemctl reset-failed clawos-isolator;" for pause in at
-    )
+    """Calls without a pause, three at once; meanwhile `kill` is done after each of these pauses."""
+    kills = "".join(f"sleep {pause}; {kill}; systemctl reset-failed clawos-isolator;" for pause in at)
     done = root(
         f"cat >/run/storm.py <<'END OF PROGRAM'\n{STORM}\nEND OF PROGRAM\n"
-        f"python3 -I /run/storm.py {10 + sum(at)} 3 >/run/storm.json & sleep 5; {kills} wait;"
-        "cat /run/storm.json"
+        f"python3 -I /run/storm.py 3 >/run/storm.json & storm=$!; sleep 5; {kills}"
+        "kill $storm; wait; cat /run/storm.json"
     )
     counts: dict[str, Any] = json.loads(done.text)
     return counts
@@ -188,7 +187,7 @@ def storm(root: Run, *, kill: str = "", at: tuple[float, ...] = ()) -> dict[str,
 def test_without_a_fault_all_calls_of_a_storm_run(root: Run) -> None:
     """The control of the one below."""
     counts = storm(root)
-    assert counts["ran"] == counts["since"] > 10
+    assert counts["ran"] >= counts["since"] > 10
     assert counts["refused"] == counts["cut off"] == 0
 
 
@@ -197,11 +196,10 @@ def test_whoever_is_killed_while_calls_are_set_up_leaves_nothing(
     root: Run, backend: str, victim: str
 ) -> None:
     """At other moments each time; the fixture then looks for what is left and calls."""
-    pid = VICTIMS[backend, victim]
     before = root(f"echo {PID}").text
-    counts = storm(root, kill=pid, at=(0.0, 2.03, 2.11, 2.17, 3.31))
+    counts = storm(root, kill=VICTIMS[backend, victim], at=(0.0, 2.03, 2.11, 2.17, 3.31))
     print(victim, counts)
-    assert counts["since"] > 3, "afterwards they run again"
+    assert counts["since"] > 10, "afterwards they run again"
     if victim == "filler":
         assert counts["refused"] == counts["cut off"] == 0, "another takes its place"
     else:
