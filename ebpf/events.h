@@ -70,13 +70,20 @@ struct event_fork {
     __u32 spare;
 };
 
+/* Of exec: what there is of its arguments and of its environment. */
+#define EXEC_ARGS_TRUNCATED 1
+#define EXEC_LD_PRELOAD 2 /* its environment has a variable of this name, to which the dynamic linker listens */
+#define EXEC_LD_AUDIT 4
+#define EXEC_LD_LIBRARY_PATH 8
+#define EXEC_GLIBC_TUNABLES 16
+
 struct event_exec { /* text: path as the kernel knows it, arguments that each end with 0 */
     struct event event;
     __u64 inode;
     __u32 device;
     __u32 links; /* 0: the file has no name any more, or never had one */
     __u32 argc;
-    __u32 args_truncated;
+    __u32 flags;
     __u32 ancestors[ANCESTORS]; /* tgid of the parent, of its parent, … */
 };
 

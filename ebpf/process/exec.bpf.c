@@ -11,8 +11,21 @@ static __always_inline __u32 zeros_in(__u64 word) {
 
 struct scan {
     const char *text;
-    __u32 size, count, seen, found;
+    __u32 size, count, seen, found, names;
 };
+
+/* The first eight letters are enough: nothing else in an environment begins so. */
+#define EIGHT(s) \
+    ((__u64)(s)[0] | (__u64)(s)[1] << 8 | (__u64)(s)[2] << 16 | (__u64)(s)[3] << 24 | (__u64)(s)[4] << 32 | \
+     (__u64)(s)[5] << 40 | (__u64)(s)[6] << 48 | (__u64)(s)[7] << 56)
+
+static __always_inline __u32 name_of(__u64 begin) {
+    return begin == EIGHT("LD_PRELO")   ? EXEC_LD_PRELOAD
+           : begin == EIGHT("LD_AUDIT") ? EXEC_LD_AUDIT
+           : begin == EIGHT("LD_LIBRA") ? EXEC_LD_LIBRARY_PATH
+           : begin == EIGHT("GLIBC_TU") ? EXEC_GLIBC_TUNABLES
+                                        : 0;
+}
 
 static long scan_word(__u32 index, struct scan *scan) {
     __u32 at = BOUND(index * sizeof(__u64), ARGS_MAX - sizeof(__u64));
@@ -24,20 +37,26 @@ static long scan_word(__u32 index, struct scan *scan) {
         scan->seen += zeros;
         return 0;
     }
-    for (__u32 i = 0; i < sizeof(__u64); i++)
-        if (!(word >> 8 * i & 0xff) && ++scan->seen == scan->count) {
-            scan->found = at + i + 1;
-            break;
-        }
-    return 1;
+    for (__u32 i = 0; i < sizeof(__u64); i++) {
+        if (word >> 8 * i & 0xff)
+            continue;
+        __u32 behind = at + i + 1;
+        if (++scan->seen == scan->count)
+            scan->found = behind;
+        if (scan->seen >= scan->count && behind + sizeof(__u64) <= scan->size)
+            scan->names |= name_of(*(const __u64 *)(scan->text + BOUND(behind, ARGS_MAX - 1)));
+    }
+    return 0;
 }
 
-/* Bytes of `count` strings at the beginning of `size`; 0 where they are not all there. Behind them is the
- * environment, which is nobody's business. */
-static __always_inline __u32 bytes_of(const char *text, __u32 size, __u32 count) {
+/* Bytes of `count` strings at the beginning of `size`, 0 where they are not all there; and flags. Behind them is the
+ * environment, of which only those names are told: its values are nobody's business. */
+static __always_inline __u32 bytes_of(const char *text, __u32 size, __u32 count, __u32 *flags) {
     struct scan scan = {.text = text, .size = size, .count = count};
     bpf_loop(ARGS_MAX / sizeof(__u64), scan_word, &scan, 0);
-    return scan.found <= size ? scan.found : 0;
+    __u32 found = scan.found <= size ? scan.found : 0;
+    *flags = scan.names | (found ? 0 : EXEC_ARGS_TRUNCATED);
+    return found;
 }
 
 static __always_inline void name_ancestors(__u32 *to) {
@@ -55,8 +74,7 @@ static __always_inline void read_arguments(struct event_exec *exec, struct linux
     __u32 size = behind < ARGS_MAX ? behind : ARGS_MAX;
     if (bpf_copy_from_user(to, BOUND(size, 2 * ARGS_MAX - 1), (const void *)bprm->p))
         size = 0;
-    __u32 length = bytes_of(to, size, exec->argc);
-    exec->args_truncated = !length;
+    __u32 length = bytes_of(to, size, exec->argc, &exec->flags);
     exec->event.text[1] = length ?: size;
 }
 

@@ -122,8 +122,14 @@ def execute() -> Expected:
     pid = run(TRUE, "one", "two words", "", SECRET="of the environment")
     made = os.stat(TRUE)
     own = {"path": TRUE, "args": [TRUE, "one", "two words", ""], "args_truncated": False, "tgid": pid}
-    own |= {"links": made.st_nlink, "inode": made.st_ino, "device": device(TRUE)}
+    own |= {"loader": [], "links": made.st_nlink, "inode": made.st_ino, "device": device(TRUE)}
     return [("exec", own | {"comm": Path(TRUE).name, "ancestors_pids": ancestors()})]
+
+
+@act
+def execute_with_words_for_the_linker() -> Expected:
+    pid = run(TRUE, LD_PRELOAD="libm.so.6", GLIBC_TUNABLES="glibc.rtld.optional_static_tls=512", LANG="C")
+    return [("exec", {"tgid": pid, "args": [TRUE], "loader": ["LD_PRELOAD", "GLIBC_TUNABLES"]})]
 
 
 def ancestors() -> list[int]:

@@ -61,6 +61,7 @@ def x(command: str, *, path: str = "", links: int = 1, **more: Any) -> Event:
     """A program is run."""
     args = shlex.split(command)
     more.setdefault("comm", (path or args[0] if path or args else "").rpartition("/")[2][:15])
+    more.setdefault("loader", [])
     where = path or (args[0] if args and args[0].startswith("/") else f"/usr/bin/{args[0] if args else ''}")
     return happened(
         "exec", path=where, args=args, args_truncated=False, links=links, inode=1, device=1, **more

@@ -49,13 +49,13 @@ CASES: list[tuple[bytes, str, dict[str, Any]]] = [
         record(Kind.EXEC, 5, 6, 1, 2, 0, 9, 1, *[0] * 6, first=b"/bin/x", second=b"x\0\0"),
         "exec",
         {"path": "/bin/x", "args": ["x", ""], "args_truncated": False, "inode": 5, "device": 6, "links": 1}
-        | {"ancestors_pids": [9, 1]},
+        | {"ancestors_pids": [9, 1], "loader": []},
     ),
     (
-        record(Kind.EXEC, 5, 6, 0, 9, 1, *[0] * 8, first=b"/\xff", second=b"x\0cut"),
+        record(Kind.EXEC, 5, 6, 0, 9, 1 | 2 | 16, *[0] * 8, first=b"/\xff", second=b"x\0cut"),
         "exec",
         {"path": "/\\xff", "args": ["x", "cut"], "args_truncated": True, "inode": 5, "device": 6, "links": 0}
-        | {"ancestors_pids": []},
+        | {"ancestors_pids": [], "loader": ["LD_PRELOAD", "GLIBC_TUNABLES"]},
     ),
     (record(Kind.EXIT, 3, 0), "exit", {"code": 3, "signal": 0}),
     (

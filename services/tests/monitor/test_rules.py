@@ -173,6 +173,7 @@ EXAMPLES: dict[str, Pair] = {
     "login-module-named": ([x("sed -i s/a/b/ /etc/pam.d/sshd")], [x("sed -i s/a/b/ /etc/hosts")]),
     "preload-write": ([write("/etc/ld.so.preload")], [write("/etc/ld.so.cache", exe="/usr/sbin/ldconfig")]),
     "preload-named": ([x("sh -c 'LD_PRELOAD=./x.so id'")], [x("sh -c 'LD_DEBUG=libs id'")]),
+    "preload-set": ([x("id", loader=["LD_PRELOAD"])], [x("id", loader=["LD_LIBRARY_PATH"])]),
     "kernel-module": ([happened("module", name="evil", call=CALL)], [happened("module", name="evil")]),
     "module-by-hand": (
         [happened("module", name="evil", exe="/usr/sbin/insmod")],
@@ -182,7 +183,10 @@ EXAMPLES: dict[str, Pair] = {
             )
         ],
     ),
-    "module-tool": ([x("insmod x.ko")], [x("lsmod")]),
+    "module-tool": (
+        [x("modprobe x", path="/usr/bin/kmod", exe="/usr/bin/kmod", parent="/usr/bin/bash")],
+        [x("/sbin/lsmod", path="/usr/bin/kmod", exe="/usr/bin/kmod", parent="/usr/bin/bash")],
+    ),
     "python-startup": (
         [write("/usr/lib/python3/dist-packages/sitecustomize.py")],
         [write("/home/u/site.py")],
@@ -239,6 +243,7 @@ EXAMPLES: dict[str, Pair] = {
         [happened("mprotect", address=1, size=4096, exe="/usr/bin/node")],
     ),
     "sensitive-link": ([link("/etc/shadow", "/tmp/x")], [link("/home/u/a", "/tmp/x")]),
+    "tunables-set": ([x("su", loader=["GLIBC_TUNABLES"])], [x("su", loader=["LD_AUDIT"])]),
     "sensitive-link-named": ([x("ln -s /etc/shadow /tmp/x")], [x("ln -s /etc/hosts /tmp/x")]),
     "capabilities-taken": (
         [happened("capset", effective=1 << 21, permitted=1 << 21, call=CALL)],
@@ -346,6 +351,7 @@ EXAMPLES: dict[str, Pair] = {
     "virtual-machine-check": ([x("systemd-detect-virt")], [x("systemd-analyze")]),
     # discovery
     "system-discovery": ([x("uname -a")], [x("unarj")]),
+    "module-discovery": ([x("lsmod", path="/usr/bin/kmod")], [x("modprobe x", path="/usr/bin/kmod")]),
     "user-discovery": ([x("whoami")], [x("whatis")]),
     "process-discovery": ([x("ps aux")], [x("systemctl daemon-reload")]),
     "network-discovery": ([x("ss -lnt")], [x("sshx")]),

@@ -49,6 +49,9 @@ OWN = {
     Kind.MPROTECT: "QQ",
     Kind.DENIED: "Ii" + ADDRESS,
 }
+_ARGS_TRUNCATED = 1
+_LOADER = {2: "LD_PRELOAD", 4: "LD_AUDIT", 8: "LD_LIBRARY_PATH", 16: "GLIBC_TUNABLES"}
+"""Flags of exec: names in the environment to which the dynamic linker listens."""
 _HOW = {1: "unshare", 2: "setns", 3: "clone"}
 _DIGITS = 16
 
@@ -137,12 +140,13 @@ def _fork(own: tuple[Any, ...], _1: bytes, _2: bytes) -> Own:
 
 
 def _exec(own: tuple[Any, ...], path: bytes, args: bytes) -> Own:
-    inode, device, links, count, truncated, *ancestors = own
+    inode, device, links, count, flags, *ancestors = own
     words = args.removesuffix(b"\0").split(b"\0")[:count]
     return {
         "path": _text(path),
         "args": [_text(word) for word in words],
-        "args_truncated": bool(truncated),
+        "args_truncated": bool(flags & _ARGS_TRUNCATED),
+        "loader": [name for bit, name in _LOADER.items() if flags & bit],
         "links": links,
         "inode": inode,
         "device": device,

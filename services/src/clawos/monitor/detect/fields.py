@@ -22,7 +22,15 @@ _T, _N, _F, _L = Type
 
 OWN: Mapping[str, Mapping[str, Type]] = {
     "fork": {"child_pid": _N, "child_start_ns": _N},
-    "exec": {"path": _T, "args": _L, "args_truncated": _F, "links": _N, "inode": _N, "device": _N},
+    "exec": {
+        "path": _T,
+        "args": _L,
+        "args_truncated": _F,
+        "loader": _L,
+        "links": _N,
+        "inode": _N,
+        "device": _N,
+    },
     "exit": {"code": _N, "signal": _N},
     "open": {"path": _T, "flags": _N, "mode": _N, "write": _F},
     "create": {"path": _T, "mode": _N},
