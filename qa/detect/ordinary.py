@@ -31,7 +31,7 @@ CALLS: list[tuple[str, dict[str, str]]] = [
     ("file.write", {"path": "notes/today", "text": "bread\nmilk\n"}),
     ("file.copy", {"from": "notes/today", "to": "notes/yesterday"}),
     ("file.read", {"path": "notes/today"}),
-    ("file.search", {"path": "notes", "pattern": "milk"}),
+    ("file.search", {"path": "notes", "text": "milk"}),
     ("file.move", {"from": "notes/yesterday", "to": "notes/old"}),
     ("file.delete", {"path": "notes/old"}),
     ("shell.run", {"command": "ls -la; wc -l notes/*; sort notes/today | uniq -c"}),

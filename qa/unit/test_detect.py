@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from qa.detect.ordinary import CALLS
 from qa.detect.page import PAGE, page
 from qa.detect.score import LATEST_S, Alert, judge, related, share
 from qa.detect.table import CONTROL, SUITES, Act, load
@@ -34,6 +37,12 @@ def test_an_act_says_what_it_does_and_how_one_sees_that_it_did(suite: str) -> No
         assert act.check, act.id
         assert bool(act.techniques) == (suite != CONTROL), act.id
         assert all(re.fullmatch(r"T\d{4}(\.\d{3})?", one) for one in act.techniques), act.id
+
+
+@pytest.mark.parametrize(("tool", "arguments"), CALLS)
+def test_an_ordinary_call_has_the_arguments_of_its_tool(tool: str, arguments: dict[str, str]) -> None:
+    wanted = tomllib.loads(Path("policies/tools", f"{tool}.toml").read_text())["arguments"]
+    assert set(wanted["required"]) <= set(arguments) <= set(wanted["properties"])
 
 
 def test_a_technique_is_related_to_its_parent_and_its_parts() -> None:
