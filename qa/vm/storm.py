@@ -1,6 +1,6 @@
 """The guest's side of a storm: calls of the isolator without a pause. Sent by the channel.
 
-Argument: how many at once. SIGTERM asks for the end: it comes once some calls in a row ran, or a minute later.
+Argument: how many at once. SIGTERM asks for the end; it comes once some calls in a row ran, or a minute on.
 Prints one JSON object: how many calls ran to their end, were refused, or were cut off; and of those that ran,
 how many did after that was asked and after the last that did not.
 """
