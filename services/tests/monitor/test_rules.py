@@ -184,8 +184,8 @@ EXAMPLES: dict[str, Pair] = {
         ],
     ),
     "module-tool": (
-        [x("modprobe x", path="/usr/bin/kmod", exe="/usr/bin/kmod", parent="/usr/bin/bash")],
-        [x("/sbin/lsmod", path="/usr/bin/kmod", exe="/usr/bin/kmod", parent="/usr/bin/bash")],
+        [x("modprobe x", path="/usr/bin/kmod", comm="modprobe", parent="/usr/bin/bash")],
+        [x("/sbin/lsmod", path="/usr/bin/kmod", comm="lsmod", parent="/usr/bin/bash")],
     ),
     "python-startup": (
         [write("/usr/lib/python3/dist-packages/sitecustomize.py")],
@@ -351,7 +351,10 @@ EXAMPLES: dict[str, Pair] = {
     "virtual-machine-check": ([x("systemd-detect-virt")], [x("systemd-analyze")]),
     # discovery
     "system-discovery": ([x("uname -a")], [x("unarj")]),
-    "module-discovery": ([x("lsmod", path="/usr/bin/kmod")], [x("modprobe x", path="/usr/bin/kmod")]),
+    "module-discovery": (
+        [x("lsmod", path="/usr/bin/kmod", comm="lsmod")],
+        [x("modprobe x", path="/usr/bin/kmod", comm="modprobe")],
+    ),
     "user-discovery": ([x("whoami")], [x("whatis")]),
     "process-discovery": ([x("ps aux")], [x("systemctl daemon-reload")]),
     "network-discovery": ([x("ss -lnt")], [x("sshx")]),
