@@ -14,9 +14,7 @@ from qa.vm.machine import Output
 Run = Callable[..., Output]
 
 SOURCE = Path("services/src/clawos")
-ROOMS = sorted(
-    p.parent.parent.name for p in SOURCE.glob("*/system/clawos-*.service") if p.parent.parent.name != "core"
-)
+ROOMS = sorted({p.parent.parent.name for p in SOURCE.glob("*/system/clawos-*.service")} - {"core"})
 UNITS = sorted(
     {p.name for p in SOURCE.glob("*/system/clawos-*.service")}
     | {p.name for p in Path("rootfs/tree/usr/lib/systemd/system").glob("clawos-*.service")}

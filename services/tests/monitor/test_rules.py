@@ -108,6 +108,10 @@ EXAMPLES: dict[str, Pair] = {
         [happened("create", path="/tmp/x", mode=0o100755)],
         [happened("create", path="/tmp/x", mode=0o040755)],
     ),
+    "executable-dropped": (
+        [happened("create", path="/tmp/x", mode=0o100755)],
+        [happened("create", path="/tmp/x", mode=0o100755, exe="/usr/bin/tar")],
+    ),
     "compiler-in-sandbox": ([x("gcc a.c", call=CALL)], [x("gcc a.c")]),
     "cluster-client": ([x("kubectl get pods")], [x("kubelog")]),
     "unusual-call": (
