@@ -645,6 +645,7 @@ def set_followed(*cgroups: Followed) -> None:
 
 def main(names: list[str]) -> None:
     source = PinnedRing.open(PINS)
+    lost_before = dict(source.lost())
     set_followed(Followed(f"/{FOLLOWED}", tuple(kind.word for kind in Kind)))
     outside, followed = TREE / "acts-outside", TREE / FOLLOWED
     for cgroup in (outside, followed):
@@ -667,7 +668,8 @@ def main(names: list[str]) -> None:
                 "events": events,
             }
             print(json.dumps(answer | line), flush=True)
-    print(json.dumps({"lost": dict(source.lost())}))
+    lost = {kind: count for kind, count in source.lost().items() if count > lost_before.get(kind, 0)}
+    print(json.dumps({"lost": lost}))
     for cgroup in (outside, followed):
         cgroup.rmdir()
     set_followed()

@@ -1,4 +1,7 @@
-"""In the guest, as root: which cgroups are followed. Prints JSON: cgroup → [call, kinds that were seen]."""
+"""In the guest, as root: which cgroups are followed. Prints JSON: cgroup → [call, kinds that were seen].
+
+following.py [--bare] CGROUP…    bare: without the seccomp filter that ends a sandbox's set-up
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,22 @@ from pathlib import Path
 
 from clawos.monitor.source import PinnedRing
 
+sys.path.insert(0, "/run")
+
+from qa.monitor.in_cgroup import confine
+
 TREE = Path("/sys/fs/cgroup")
 PINS = Path("/sys/fs/bpf/clawos/monitor")
 FILE = Path("/tmp/following")
 
 
-def done_in(cgroup: Path) -> None:
+def done_in(cgroup: Path, *, bare: bool) -> None:
     """A process there makes a file and changes its mode."""
     pid = os.fork()
     if not pid:
         (cgroup / "cgroup.procs").write_text("0")
+        if not bare:
+            confine()
         file = Path(f"{FILE}-{cgroup.stat().st_ino}")
         file.touch()
         file.chmod(0o600)
@@ -35,7 +44,7 @@ def seen(source: PinnedRing, cgroup: Path) -> tuple[str, list[str]]:
     return call, sorted({event.kind for event in events})
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], *, bare: bool = False) -> None:
     source = PinnedRing.open(PINS)
     told = {}
     made = []
@@ -46,7 +55,7 @@ def main(names: list[str]) -> None:
         if not cgroup.exists():
             cgroup.mkdir(parents=True)
             made.append(cgroup)
-        done_in(cgroup)
+        done_in(cgroup, bare=bare)
         told[name] = seen(source, cgroup)
     for cgroup in reversed(made):
         cgroup.rmdir()
@@ -54,4 +63,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["--bare"]:
+        main(sys.argv[2:], bare=True)
+    else:
+        main(sys.argv[1:])

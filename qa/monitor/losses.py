@@ -23,6 +23,10 @@ from clawos.monitor import load, protect
 from clawos.monitor.kinds import Kind
 from clawos.monitor.source import Array, PinnedRing, open_pin
 
+sys.path.insert(0, "/run")
+
+from qa.monitor.in_cgroup import confine
+
 PINS = Path("/sys/fs/bpf/clawos/monitor")
 LEAF = Path("/sys/fs/cgroup/system.slice/clawos-isolator.service/call-fedcba9876543210")
 FILE = Path("/tmp/losses")
@@ -47,6 +51,7 @@ def offer(count: int, first: int = 0) -> int:
     pid = os.fork()
     if not pid:
         (LEAF / "cgroup.procs").write_text("0")
+        confine()
         for number in range(first, first + count):
             os.close(os.open(f"{FILE}", os.O_RDONLY | (os.O_NOATIME if number % 2 else 0)))
         os._exit(0)

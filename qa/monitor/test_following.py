@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
+from qa.monitor.conftest import push
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]
@@ -27,8 +27,8 @@ kinds = ["open"]
 
 
 def following(root: Run, *cgroups: str) -> dict[str, tuple[str, list[str]]]:
-    program = Path(__file__).with_name("following.py").read_text()
-    done = root(f"rm -f /tmp/following-*; python3 -I - {' '.join(cgroups)} <<'END'\n{program}\nEND\n")
+    push(root, "in_cgroup", "following")
+    done = root(f"rm -f /tmp/following-*; python3 -I /run/qa/monitor/following.py {' '.join(cgroups)}")
     assert done.status == 0, done.stderr.decode()
     return {name: (call, kinds) for name, (call, kinds) in json.loads(done.text).items()}
 
@@ -46,6 +46,11 @@ def test_a_sandbox_is_known_by_its_name(root: Run, name: str, call: str) -> None
     told = following(root, f"{ISOLATOR}/{name}", inner)
     assert told[f"{ISOLATOR}/{name}"] == (call, ALL)
     assert told[inner] == (call, ALL), "what is below is the call's, too"
+
+
+def test_the_set_up_of_a_sandbox_is_not_recorded(root: Run) -> None:
+    name = f"{ISOLATOR}/call-{CALL}"
+    assert following(root, "--bare", name) == {name: (CALL, RARE)}
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qa.monitor.conftest import push
 from qa.vm.machine import Output
 
 Run = Callable[..., Output]
@@ -17,8 +17,8 @@ STOPPED_S = 10
 
 
 def run(root: Run, arguments: str) -> dict[str, Any]:
-    program = Path(__file__).with_name("losses.py").read_text()
-    done = root(f"python3 -I - {arguments} <<'END OF PROGRAM'\n{program}\nEND OF PROGRAM\n", 900)
+    push(root, "in_cgroup", "losses")
+    done = root(f"python3 -I /run/qa/monitor/losses.py {arguments}", 900)
     assert done.status == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.text)
     return found
