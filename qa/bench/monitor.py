@@ -43,7 +43,9 @@ def share(folder: Path) -> None:
     flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"]
     # packets.c by the system's C library: musl-gcc finds no headers of the kernel
     for compiler, name in (("musl-gcc", "cost"), ("gcc", "packets")):
-        subprocess.run([compiler, *flags, "-o", place / name, HERE / f"{name}.c"], check=True)
+        subprocess.run(
+            [compiler, *flags, "-I", load.HERE, "-o", place / name, HERE / f"{name}.c"], check=True
+        )
     shutil.copy(HERE / "job.sh", place)
     shutil.copytree(HERE, place / HERE, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
     (place / "qa/bench/__init__.py").touch()

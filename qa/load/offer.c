@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "confine.h"
+
 #define THREADS_MAX 16
 #define BATCH 32 /* acts between two looks at the clock */
 
@@ -138,6 +140,8 @@ int main(int argc, char **argv) {
     if (!mkdtemp(name) || (folder = open(name, O_PATH | O_DIRECTORY)) < 0)
         fail(name);
     close(openat(folder, "file", O_CREAT | O_WRONLY, 0600));
+    if (confine_as(argv[1]))
+        fail("seccomp");
     enter(followed);
     double took = act == PROCESSES ? processes(seconds) : offer(threads);
     enter(beside);

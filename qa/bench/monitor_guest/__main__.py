@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from qa.bench.monitor_guest.consumer import consumer
 from qa.bench.monitor_guest.switch import Switch
@@ -121,19 +121,10 @@ def jobs(switch: Switch, tools: Path, rounds: int) -> list[dict[str, Any]]:
 
 def job(tools: Path, place: Path) -> float:
     """Seconds that a job of many processes and files takes there."""
-    with (place / "cgroup.procs").open("wb", buffering=0) as procs:
-        started = time.monotonic()
-        subprocess.run(
-            ["/bin/sh", tools / "job.sh"],
-            stdout=subprocess.DEVNULL,
-            check=True,
-            preexec_fn=lambda: _enter(procs),
-        )
-        return time.monotonic() - started
-
-
-def _enter(procs: IO[bytes]) -> None:
-    procs.write(b"0")
+    command = [tools / "cost", place, "run", "/bin/sh", tools / "job.sh"]
+    started = time.monotonic()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - started
 
 
 def per_program(switch: Switch, tools: Path) -> list[dict[str, Any]]:
