@@ -121,7 +121,7 @@ def jobs(switch: Switch, tools: Path, rounds: int) -> list[dict[str, Any]]:
 
 def job(tools: Path, place: Path) -> float:
     """Seconds that a job of many processes and files takes there."""
-    command = [tools / "cost", place, "run", "/bin/sh", tools / "job.sh"]
+    command: list[str | Path] = [tools / "cost", place, "run", "/bin/sh", tools / "job.sh"]
     started = time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.monotonic() - started
