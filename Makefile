@@ -73,7 +73,8 @@ test: check test-vm ## everything that CI runs
 test-vm: build/image/clawos.raw ## the system tests and the escape suite, each on a boot of the image
 	@$(IN_TOOLS) qa/in-vm
 
-test-full: test ## everything, and what takes long: CPython's own tests, a fault at each call, fuzzing, half an hour of work
+test-full: test ## everything, and what takes long: each lockdown mode, CPython's tests, faults, fuzzing, half an hour of work
+	@$(IN_TOOLS) env LOCKDOWN='none integrity' python -m pytest qa/monitor
 	@$(IN_TOOLS) python -m qa.compat
 	@$(IN_TOOLS) python -m pytest qa/faults --all
 	@$(IN_TOOLS) qa/fuzz/run 1200
