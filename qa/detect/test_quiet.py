@@ -29,7 +29,7 @@ def serious(root: Run, since_ns: int, until_ns: float = inf) -> list[str]:
 
 def test_a_boot_is_quiet(root: Run) -> None:
     seen = counted(root)
-    assert seen.get("exec", 0) > 100, f"positive control: the monitor saw a boot: {seen}"
+    assert seen.get("exec", 0) > 5, f"positive control: what comes after its own start: {seen}"
     up_us = int(root("systemctl show -P FinishTimestampMonotonic").text)
     assert up_us > 0
     assert serious(root, 0, up_us * 1000) == []
