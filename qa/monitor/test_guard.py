@@ -136,7 +136,7 @@ FILTERS = {
 REFUSED_BY_LOCKDOWN = {
     ("confidentiality", "RestrictFileSystems=~ext4"): "bpf-restrict-fs: Failed to load BPF object"
 }
-"""systemd's own program for it reads the kernel's memory: it cannot be loaded, long before there is a guard."""
+"""systemd's own program for it reads the kernel's memory: it does not load, and there is no guard yet."""
 
 
 @pytest.mark.parametrize("setting", FILTERS)
