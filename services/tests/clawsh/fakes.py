@@ -363,7 +363,11 @@ class FakeMonitor(Interface):
                 "files": {"read": ["/home/u/a", *libraries], "written": ["/home/u/b"], "removed": []},
                 "connections": ["connected to 198.19.255.1 port 8118"],
                 "other": [],
-                "alerts": [{"rule": "r", "severity": "high", "message": "it did"}],
+                "alerts": [
+                    {"rule": "r", "severity": "high", "message": "it did"},
+                    {"rule": "n", "severity": "info", "message": "it looked"},
+                    {"rule": "l", "severity": "low", "message": "x" * 300},
+                ],
                 "complete": False,
             }
         )

@@ -226,6 +226,7 @@ def test_a_trace_shows_what_a_call_did(clawsh: Run, log: Log) -> None:
         "  wrote     /home/u/b",
         "  network   connected to 198.19.255.1 port 8118",
         "  alert     high: it did",
+        f"            low: {'x' * 194}…",
         "  It did more than is kept.",
     ]
     assert clawsh("-c", "/trace last").stdout.decode() == shown

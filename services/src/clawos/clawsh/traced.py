@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHOWN_MAX = 20
+CHARACTERS_MAX = 200
+"""Of one thing: a program may be one long argument."""
 _OF_THE_SYSTEM = ("/usr/lib/", "/lib/", "/lib64/", "/etc/ld.so", "/proc/self/", "/usr/share/locale/", "/dev/")
 
 
@@ -27,14 +29,19 @@ def shown(found: Mapping[str, Any]) -> str:
     lines += _part("removed", [visible(path) for path in files["removed"]])
     lines += _part("network", [visible(text) for text in found["connections"]])
     lines += _part("also", [visible(text) for text in found["other"]])
-    lines += _part("alert", [visible(f"{one['severity']}: {one['message']}") for one in found["alerts"]])
+    alerts = [one for one in found["alerts"] if one["severity"] != "info"]  # a note is no alert to people
+    lines += _part("alert", [visible(f"{one['severity']}: {one['message']}") for one in alerts])
     if not found["complete"]:
         lines.append("  It did more than is kept.")
     return "\n".join(lines)
 
 
 def _part(name: str, what: Sequence[str]) -> list[str]:
-    lines = [f"  {name if not at else '':<9} {text}" for at, text in enumerate(what[:SHOWN_MAX])]
+    lines = [f"  {name if not at else '':<9} {_cut(text)}" for at, text in enumerate(what[:SHOWN_MAX])]
     if len(what) > SHOWN_MAX:
         lines.append(f"  {'':<9} and {len(what) - SHOWN_MAX} more")
     return lines
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CHARACTERS_MAX else f"{text[: CHARACTERS_MAX - 1]}…"
