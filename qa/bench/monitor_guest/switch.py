@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from unittest import mock
 
 from clawos.monitor import load, protect
 from clawos.monitor.libbpf import Map
@@ -22,12 +23,14 @@ class Switch:
         def leave_unarmed(guard: Map, guard_maps: Map, ours: Iterable[Map], pins: Path) -> None:
             """Armed, only process 1 may attach. The guard's programs run nevertheless."""
 
-        arm = protect.arm
-        protect.arm = leave_unarmed
-        try:
+        def let_go(links: list[int]) -> bool:
+            """Held by nobody else, a link ends with its pin."""
+            for link in links:
+                os.close(link)
+            return False
+
+        with mock.patch.multiple(protect, arm=leave_unarmed, hold=let_go):
             print(load.load(), file=sys.stderr)
-        finally:
-            protect.arm = arm
         self.programs: dict[str, int] = {}
         for pin in sorted(LINKS.iterdir()):
             link = bpf.open_pin(pin)

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import subprocess
+import time
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,13 @@ class Log:
             file.seek(self._start)
             entries = [json.loads(line) for line in file]
         return [entry for entry in entries if entry["member"] == member]
+
+    def wait_for(self, member: str, timeout_s: float = 10) -> list[dict[str, Any]]:
+        """The calls, once there is one: a terminal shows what was typed before anybody is asked."""
+        deadline = time.monotonic() + timeout_s
+        while not (calls := self.calls(member)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return calls
 
 
 @pytest.fixture
