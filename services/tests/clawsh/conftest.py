@@ -6,8 +6,8 @@ import json
 import os
 import pwd
 import subprocess
-import time
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
