@@ -3,9 +3,10 @@
  *   cost CGROUP execve|openat|connect|getppid NUMBER
  *   cost CGROUP run PROGRAM [ARGUMENT…]
  *
- * It enters the cgroup first. execve: a process is made, runs this file again, ends and is waited for. openat: a file is
- * opened and closed. connect: a datagram socket is connected to where a sandbox may, which sends nothing; the cheapest
- * connect there is, so that what is added to it weighs most. getppid: the control, which nobody records. run: what is to be measured otherwise is started there.
+ * It enters the cgroup first. execve: a process is made, runs this file again, ends and is waited for. openat: a
+ * file is opened and closed. connect: a datagram socket is connected to where a sandbox may, which sends nothing;
+ * the cheapest connect there is, so that what is added to it weighs most. getppid: the control, which nobody
+ * records. run: what is to be measured otherwise is started there.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
