@@ -147,7 +147,7 @@ def test_systemd_still_filters_its_units(root: Run, lockdown: str, setting: str)
     assert control.status == 0, control.stderr
     held = root(run.format(f"-p {setting}", act))
     if (lockdown, setting) in REFUSED_BY_LOCKDOWN:
-        journal = root("journalctl -b _PID=1 -o cat").text
+        journal = root("journalctl -b -t systemd -o cat").text
         told = journal.index(REFUSED_BY_LOCKDOWN[lockdown, setting])
         assert told < journal.index("Starting clawos-monitor-load.service")
         assert held.status == 0
