@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,8 @@ def share(folder: Path) -> None:
     folder.mkdir(parents=True)
     load.make(folder)
     place = folder / load.PLACE
-    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"]
-    # packets.c by the system's C library: musl-gcc finds no headers of the kernel
-    for compiler, name in (("musl-gcc", "cost"), ("gcc", "packets")):
-        subprocess.run(
-            [compiler, *flags, "-I", load.HERE, "-o", place / name, HERE / f"{name}.c"], check=True
-        )
+    for name in ("cost", "packets"):
+        load.compiled(HERE / f"{name}.c", place / name)
     shutil.copy(HERE / "job.sh", place)
     shutil.copytree(HERE, place / HERE, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
     (place / "qa/bench/__init__.py").touch()
