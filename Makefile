@@ -70,7 +70,7 @@ unit: setup ## only the tests outside the VM
 
 test: check test-vm ## everything that CI runs
 
-test-vm: build/image/clawos.raw ## the system tests and the escape suite, each on a boot of the image
+test-vm: build/image/clawos.raw ## the suites that need the image, each on boots of its own
 	@$(IN_TOOLS) qa/in-vm
 
 test-full: test ## everything, and what takes long: each lockdown mode, CPython's tests, faults, fuzzing, half an hour of work

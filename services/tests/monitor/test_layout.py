@@ -128,5 +128,12 @@ def test_the_version_is_that_of_the_header() -> None:
     assert f"#define EVENT_VERSION {records.VERSION}\n" in text
 
 
+def test_the_flags_of_exec_are_those_of_the_header() -> None:
+    text = (EBPF / "events.h").read_text()
+    told = {name: int(bit) for name, bit in re.findall(r"^#define EXEC_(\w+) (\d+)", text, re.MULTILINE)}
+    ours = {name: bit for bit, name in records._LOADER.items()}
+    assert told == ours | {"ARGS_TRUNCATED": records._ARGS_TRUNCATED}
+
+
 def test_counts_stand_where_they_are_read(types: list[dict[str, Any]]) -> None:
     assert fields(types, "kind_count") == fields_of(source._COUNT.format.removeprefix("="))
